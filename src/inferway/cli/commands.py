@@ -1,0 +1,124 @@
+"""The commands people type, with their help; the work is done in the module named after each."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from inferway import __version__
+from inferway.base.errors import UsageError
+
+STATE_HELP = "The stack's folder (default: $XDG_STATE_HOME/inferway)."
+
+
+def run(words: list[str]) -> int:
+    """Parses and runs; returns the exit code."""
+    try:
+        result = cli.main(args=words, prog_name="inferway", standalone_mode=False)
+    except click.exceptions.Abort:
+        return 130
+    except click.ClickException as error:
+        error.show(file=sys.stderr)
+        return 2
+    return result if isinstance(result, int) else 0
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "INFERWAY"},
+    no_args_is_help=True,
+)
+def cli() -> None:
+    """An inference gateway for Kubernetes and for one machine.
+
+    \b
+    Start a whole stack here:       inferway up
+    See how it is:                  inferway status
+    Try a manifest without one:     inferway translate -f gateway.yaml
+    """
+
+
+@cli.command()
+@click.option("--state", metavar="DIR", help=STATE_HELP)
+@click.option("--empty", is_flag=True, help="Start a cluster with nothing in it.")
+@click.option(
+    "--node-capacity",
+    metavar="cpu=N,memory=Q",
+    help="What the node claims to have (default: what the machine has).",
+)
+@click.option(
+    "--timeout",
+    default=120,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for the demo before saying what is missing.",
+)
+@click.option("--images", metavar="FILE", help="Further image mappings (YAML).")
+def up(**options: object) -> int:
+    """Start everything on this machine; Ctrl-C stops it all.
+
+    \b
+    inferway up                                   the demo: gateway, picker, 3 model servers
+    inferway up --empty                           a cluster to follow a guide in
+    inferway up --state /tmp/second --empty       another one beside it
+    """
+    from inferway.cli import up as command
+
+    return command.run(command.UpOptions(**options), os.environ)  # type: ignore[arg-type]
+
+
+@cli.command()
+@click.option("--state", metavar="DIR", help=STATE_HELP)
+def down(state: str | None) -> int:
+    """Stop the stack that runs from a state folder."""
+    from inferway.cli import down as command
+
+    return command.run(state, os.environ)
+
+
+@cli.command()
+@click.option("--state", metavar="DIR", help=STATE_HELP)
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+def status(state: str | None, output: str) -> int:
+    """Say how the stack is and where to reach it. Exit code 0 means ready."""
+    from inferway.cli import status as command
+
+    return command.run(state, output, os.environ)
+
+
+@cli.command()
+@click.option("-f", "--filename", "files", multiple=True, required=True, metavar="FILE")
+@click.option(
+    "--to",
+    default="ir,xds,status",
+    show_default=True,
+    metavar="LIST",
+    help="What to print: ir, xds, status.",
+)
+@click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml")
+def translate(files: tuple[str, ...], to: str, output: str) -> int:
+    """Show what manifests become, without a cluster.
+
+    \b
+    inferway translate -f gateway.yaml -f routes.yaml --to xds
+    kubectl get gateways,httproutes,services -A -o yaml | inferway translate -f -
+    """
+    from inferway.cli import translate as command
+
+    wanted = [part.strip() for part in to.split(",") if part.strip()]
+    unknown = sorted(set(wanted) - {"ir", "xds", "status"})
+    if unknown:
+        raise UsageError(
+            "INFERWAY0106", f"--to does not know {', '.join(unknown)}", fix="Use ir, xds, status."
+        )
+    return command.run(list(files), wanted, output)
+
+
+@cli.command()
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+def version(output: str) -> int:
+    """Print the versions of Inferway, Python and Envoy."""
+    from inferway.cli import version as command
+
+    return command.run(__version__, output)

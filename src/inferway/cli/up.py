@@ -1,0 +1,120 @@
+"""``inferway up``: a cluster on this machine, and in it the same manifests that the charts render.
+
+Starts the API server, the controllers and the node in this process; everything else is a Pod.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from inferway.base.errors import InferwayError
+from inferway.cli import demo
+from inferway.cli.envoy_binary import require_envoy
+from inferway.cli.progress import Steps
+from inferway.cli.stack import StackOptions, running_stack
+from inferway.cli.state import StateFolder, claim_network, held, open_folder, own_record
+from inferway.cluster import kubeconfig
+from inferway.cluster.client import KubeClient
+from inferway.observe import logs
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """What the command line says."""
+
+    state: str | None = None
+    empty: bool = False
+    node_capacity: str | None = None
+    timeout: int = 120
+    images: str | None = None
+
+
+def run(options: UpOptions, env: Mapping[str, str]) -> int:
+    """Runs a stack until it is told to stop. Raises InferwayError when it cannot start."""
+    folder = open_folder(options.state, env, create=True)
+    require_envoy()
+    with held(folder):
+        network = claim_network(folder)
+        own_record(folder, network, empty=options.empty)
+        logs.install_file(str(folder.log_file), env.get("INFERWAY_LOG_LEVEL", "info"))
+        stack = StackOptions(
+            folder=folder,
+            network=network,
+            node_capacity=options.node_capacity,
+            images=options.images,
+        )
+        console = Console(stderr=True)
+        try:
+            asyncio.run(_up(stack, options, console))
+        except BaseExceptionGroup as group:
+            raise _first_cause(group) from None
+    return 0
+
+
+def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error to tell the user of: the first InferwayError, else the first of all."""
+    leaves: list[BaseException] = []
+
+    def collect(error: BaseException) -> None:
+        if isinstance(error, BaseExceptionGroup):
+            for inner in error.exceptions:
+                collect(inner)
+        else:
+            leaves.append(error)
+
+    collect(group)
+    return next((leaf for leaf in leaves if isinstance(leaf, InferwayError)), leaves[0])
+
+
+async def _up(stack: StackOptions, options: UpOptions, console: Console) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    steps = Steps(console, time.monotonic)
+    steps.begin("Kubernetes API server, controllers and node")
+    async with running_stack(stack), asyncio.TaskGroup() as group:
+        told = group.create_task(_tell(stack.folder, options, console, steps), name="start")
+        await _first_of(stop, told)
+        steps.stop()
+        if not stop.is_set():
+            await stop.wait()
+        told.cancel()
+        console.print("Stopping; Ctrl-C again ends it at once.", highlight=False)
+        loop.add_signal_handler(signal.SIGINT, os._exit, 130)
+
+
+async def _first_of(stop: asyncio.Event, task: asyncio.Task[None]) -> None:
+    """Returns when the user wants to stop or the stack has started; start errors are raised."""
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({stopping, task}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+    if task.done():
+        task.result()
+
+
+async def _tell(folder: StateFolder, options: UpOptions, console: Console, steps: Steps) -> None:
+    """Applies the demo, shows how it comes up, and prints what to try."""
+    async with KubeClient(kubeconfig.load(folder.kubeconfig)) as client:
+        await demo.wait_for_node(client)
+        if options.empty:
+            steps.end()
+            demo.print_empty(console, folder)
+            return
+        await demo.apply(client, steps)
+        found = await demo.wait(client, steps, seconds=options.timeout)
+    steps.end()
+    demo.print_next(console, folder, found)
+    sys.stderr.flush()
+    logging.getLogger(__name__).info("the stack is up")

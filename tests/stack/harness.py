@@ -1,0 +1,129 @@
+"""Starts whole stacks as a user does, and waits for what they say.
+
+Method: the command runs as a child process; its words on stderr are the events to wait for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+UP_SECONDS_MAX = 90
+STOP_SECONDS_MAX = 60
+COMMAND_SECONDS_MAX = 120
+
+
+def inferway_command() -> list[str]:
+    return [str(Path(sys.executable).parent / "inferway")]
+
+
+@dataclass
+class Stack:
+    """One running ``inferway up``."""
+
+    state: Path
+    process: subprocess.Popen[str]
+    said: list[str] = field(default_factory=list)
+    lines: queue.Queue[str] = field(default_factory=queue.Queue)
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.state / "kubeconfig"
+
+    def listen(self) -> None:
+        """Reads what the process says; an empty line stands for its end."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.put(line)
+        self.lines.put("")
+
+    def wait_for(self, text: str, seconds: float = UP_SECONDS_MAX) -> str:
+        """Waits until the stack says a line that holds ``text``; returns all it said."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                line = self.lines.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(
+                    f"no {text!r} within {seconds} s; said: {''.join(self.said)}"
+                ) from None
+            assert line, (
+                f"ended without {text!r} (code {self.process.wait()}): {''.join(self.said)}"
+            )
+            self.said.append(line)
+            if text in line:
+                return "".join(self.said)
+
+    def status(self) -> dict[str, Any]:
+        result = run([*inferway_command(), "status", "--state", str(self.state), "-o", "json"])
+        loaded: dict[str, Any] = json.loads(result.stdout)
+        return loaded
+
+    def url(self) -> str:
+        return str(self.status()["gateways"][0]["url"])
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(timeout=STOP_SECONDS_MAX)
+
+    def kubectl(self, program: str | Path, *args: str, text: str | None = None) -> str:
+        """Runs kubectl against the stack; fails with its words."""
+        result = run([str(program), *args], env={"KUBECONFIG": str(self.kubeconfig)}, text=text)
+        assert result.returncode == 0, f"kubectl {' '.join(args)}: {result.stderr}"
+        return result.stdout
+
+
+def run(
+    argv: Sequence[str], *, env: dict[str, str] | None = None, text: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        list(argv),
+        env=os.environ | (env or {}),
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_SECONDS_MAX,
+        check=False,
+    )
+
+
+def start(state: Path, *args: str, user: Callable[[], None] | None = None) -> Stack:
+    """Starts ``inferway up --state STATE``; the caller waits for what it wants to see."""
+    process = subprocess.Popen(
+        [*inferway_command(), "up", "--state", str(state), *args],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+        preexec_fn=user,
+    )
+    stack = Stack(state, process)
+    threading.Thread(target=stack.listen, daemon=True).start()
+    return stack
+
+
+def processes_of(state: Path) -> list[int]:
+    """Processes whose command line or environment names the state folder."""
+    found = []
+    needle = str(state).encode()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            text = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if needle in text:
+            found.append(int(entry.name))
+    return found

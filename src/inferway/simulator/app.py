@@ -1,0 +1,151 @@
+"""A simulated vLLM server without its socket: models, engine, metrics, and the table of routes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from uuid import uuid4
+
+from inferway.simulator import adapters_api, chat, completions, other_api
+from inferway.simulator.engine.engine import Engine
+from inferway.simulator.engine.values import Step
+from inferway.simulator.errors import ApiError
+from inferway.simulator.generation import Generation
+from inferway.simulator.http import Exchange
+from inferway.simulator.metrics import Metrics
+from inferway.simulator.models import Models
+from inferway.simulator.options import Options
+from inferway.simulator.pump import EnginePump
+from inferway.simulator.requests import Decoder, StreamOptions
+
+Route = Callable[["App", Exchange], None]
+# Longer ids would be copied into every chunk of a stream.
+REQUEST_ID_CHARACTERS_MAX = 256
+
+
+def routes(*, runtime_lora: bool) -> dict[str, dict[str, Route]]:
+    """Handlers by path and method. Adapters can only be changed where vLLM would allow it."""
+    table: dict[str, dict[str, Route]] = {
+        "/v1/completions": {"POST": completions.handle},
+        "/v1/chat/completions": {"POST": chat.handle},
+        "/v1/embeddings": {"POST": other_api.embeddings},
+        "/v1/models": {"GET": other_api.models},
+        "/tokenize": {"POST": other_api.tokenize},
+        "/detokenize": {"POST": other_api.detokenize},
+        "/health": {"GET": other_api.health},
+        "/ping": {"GET": other_api.health, "POST": other_api.health},
+        "/load": {"GET": other_api.load},
+        "/version": {"GET": other_api.version},
+        "/metrics": {"GET": other_api.metrics},
+    }
+    if runtime_lora:
+        table["/v1/load_lora_adapter"] = {"POST": adapters_api.load}
+        table["/v1/unload_lora_adapter"] = {"POST": adapters_api.unload}
+    return table
+
+
+class App:
+    """All state of one server. ``say`` writes one line of log."""
+
+    def __init__(
+        self, options: Options, loop: asyncio.AbstractEventLoop, say: Callable[[str], None]
+    ) -> None:
+        self.options = options
+        self.loop = loop
+        self.say = say
+        self.decoder = Decoder()
+        self.started_wall = time.time()
+        self.models = Models(options.served_names, options.lora_enabled, options.missing_adapters)
+        self.metrics = Metrics(options.served_names[0], options.max_model_len, self.started_wall)
+        self.engine = Engine(options.engine, options.profile)
+        self.pump = EnginePump(self.engine, loop, self)
+        self.in_flight = 0
+        self._routes = routes(runtime_lora=options.runtime_lora)
+        self._adapters_active = False
+        for module in options.lora_modules:
+            self.models.begin_load(module)
+            self.models.finish_load(module)
+            self.engine.adapters.preload(module.name)
+
+    def handle(self, exchange: Exchange) -> None:
+        """Answers one request, whatever it is."""
+        options = self.options
+        path = exchange.path
+        if options.root_path:
+            path = path.removeprefix(options.root_path)
+        if options.request_id_headers:
+            identity = exchange.header(b"x-request-id") or uuid4().hex.encode()
+            exchange.extra_headers = b"x-request-id: %s\r\n" % identity
+        methods = self._routes.get(path)
+        try:
+            if options.api_keys and path.startswith("/v1") and not self._authorized(exchange):
+                exchange.respond(401, b'{"error":"Unauthorized"}')
+                return
+            if methods is None:
+                raise ApiError("Not Found", status=404, kind="Not Found")
+            route = methods.get("GET" if exchange.method == "HEAD" else exchange.method)
+            if route is None:
+                raise ApiError("Method Not Allowed", status=405, kind="Method Not Allowed")
+            route(self, exchange)
+        except ApiError as error:
+            exchange.respond(error.status, error.body())
+        except RecursionError:
+            deep = ApiError("Request body is nested too deeply.", kind="Bad Request")
+            exchange.respond(deep.status, deep.body())
+
+    def stepped(self, step: Step) -> None:
+        """Counts what a step of the engine did."""
+        metrics = self.metrics
+        metrics.queried_tokens += step.cache_queried_tokens
+        metrics.hit_tokens += step.cache_hit_tokens
+        metrics.preemptions += step.preempted
+        metrics.step_tokens.observe(step.prefill_tokens + step.decode_tokens)
+        if self.options.lora_enabled:
+            stats = self.engine.stats()
+            metrics.lora(stats.running_adapters, stats.waiting_adapters, time.time())
+
+    def wall_second(self) -> int:
+        return int(time.time())
+
+    def request_id(self, prefix: bytes, exchange: Exchange, wanted: str | None) -> str:
+        """The id of a response: the caller's X-Request-Id, its ``request_id``, or a fresh one."""
+        given = exchange.header(b"x-request-id").decode("latin-1") or wanted
+        identity = (given or uuid4().hex)[:REQUEST_ID_CHARACTERS_MAX]
+        return prefix.decode() + identity
+
+    def check_length(self, prompt: int, output: int, parameter: str) -> None:
+        """Refuses what does not fit the model. Raises ApiError with vLLM's words."""
+        limit = self.options.max_model_len
+        if prompt < limit and prompt + output <= limit:
+            return
+        if output > limit:
+            raise ApiError(
+                f"max_tokens={output} cannot be greater than max_model_len={limit}. Please request "
+                "fewer output tokens.",
+                param=parameter,
+            )
+        raise ApiError(
+            f"This model's maximum context length is {limit} tokens. However, you requested "
+            f"{output} output tokens and your prompt contains {prompt} input tokens, for a total "
+            f"of {prompt + output} tokens. Please reduce the length of the input prompt or the "
+            "number of requested output tokens.",
+            param="input_tokens",
+        )
+
+    def set_stream(
+        self, generation: Generation, stream: bool | None, wanted: StreamOptions | None
+    ) -> None:
+        """Decides whether and with what usage a response is streamed."""
+        generation.stream = bool(stream)
+        forced = self.options.force_include_usage
+        generation.include_usage = forced or (wanted is not None and bool(wanted.include_usage))
+        generation.continuous_usage = (
+            wanted is not None
+            and generation.include_usage
+            and (forced or bool(wanted.continuous_usage_stats))
+        )
+
+    def _authorized(self, exchange: Exchange) -> bool:
+        scheme, _, key = exchange.header(b"authorization").decode("latin-1").partition(" ")
+        return scheme.lower() == "bearer" and key in self.options.api_keys

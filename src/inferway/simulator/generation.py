@@ -1,0 +1,208 @@
+"""One generating request in flight: its sequences in the engine and the response they build.
+
+``Generation`` counts and measures; how a response looks is its ``Shape``'s business.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from inferway.simulator.answers import Answer
+from inferway.simulator.engine.values import Request, Timing
+from inferway.simulator.http import Exchange
+from inferway.simulator.responses import PromptTokensDetails, StreamUsage, Usage
+
+if TYPE_CHECKING:
+    from inferway.simulator.app import App
+
+DONE = b"data: [DONE]\n\n"
+
+
+class Prompt:
+    """A prompt as text and tokens."""
+
+    __slots__ = ("text", "tokens")
+
+    def __init__(self, text: str, tokens: tuple[int, ...]) -> None:
+        self.text = text
+        self.tokens = tokens
+
+
+class Shape(Protocol):
+    """How completions or chats are written down."""
+
+    def whole(self, generation: Generation) -> bytes:
+        """The body of a response that is sent at once."""
+        ...
+
+    def opening(self, generation: Generation) -> bytes:
+        """What a stream begins with."""
+        ...
+
+    def chunk(self, generation: Generation, choice: Choice, begin: int, end: int) -> bytes:
+        """The tokens ``begin`` to ``end`` of a choice as events."""
+        ...
+
+    def usage(self, generation: Generation) -> bytes:
+        """The usage event of a stream."""
+        ...
+
+
+class Choice:
+    """One sequence of a generation; the engine's sink."""
+
+    __slots__ = ("answer", "emitted", "engine_id", "first_at", "generation", "index", "last_at")
+
+    def __init__(self, generation: Generation, index: int, answer: Answer, engine_id: int) -> None:
+        self.generation = generation
+        self.index = index
+        self.answer = answer
+        self.engine_id = engine_id
+        self.emitted = 0
+        self.first_at = 0.0
+        self.last_at = 0.0
+
+    @property
+    def prompt(self) -> Prompt:
+        generation = self.generation
+        return generation.prompts[self.index // generation.choices_per_prompt]
+
+    def gained(self, tokens: int, at: float, timing: Timing | None) -> None:
+        generation = self.generation
+        metrics = generation.app.metrics
+        if not self.emitted:
+            self.first_at = at
+            metrics.first_token.observe(at - generation.arrived)
+            metrics.prompt_tokens += len(self.prompt.tokens)
+            fresh = tokens - 1
+        else:
+            fresh = tokens
+        if fresh:
+            metrics.inter_token.observe_many((at - (self.last_at or at)) / fresh, fresh)
+        metrics.generation_tokens += tokens
+        self.last_at = at
+        begin = self.emitted
+        self.emitted += tokens
+        if timing is not None:
+            self._finished(timing, at)
+        generation.progressed(self, begin, timing)
+
+    def _finished(self, timing: Timing, at: float) -> None:
+        metrics = self.generation.app.metrics
+        metrics.finished[self.answer.finish_reason] += 1
+        metrics.end_to_end.observe(at - timing.arrived)
+        metrics.queue.observe(timing.scheduled - timing.arrived)
+        metrics.prefill.observe(self.first_at - timing.scheduled)
+        metrics.decode.observe(at - self.first_at)
+        metrics.inference.observe(at - timing.scheduled)
+        metrics.request_prompt.observe(len(self.prompt.tokens))
+        metrics.request_generation.observe(self.emitted)
+        metrics.request_max_generation.observe(self.emitted)
+        if self.emitted > 1:
+            metrics.request_per_token.observe((at - self.first_at) / (self.emitted - 1))
+
+
+class Generation:
+    """A request for ``choices_per_prompt`` answers to each of ``prompts``."""
+
+    __slots__ = (
+        "app", "arrived", "cached", "choices", "choices_per_prompt", "continuous_usage", "created",
+        "exchange", "id", "include_usage", "left", "model", "prompts", "shape", "stream",
+    )  # fmt: skip
+
+    def __init__(self, app: App, exchange: Exchange, shape: Shape, model: str) -> None:
+        self.app = app
+        self.exchange = exchange
+        self.shape = shape
+        self.model = model
+        self.arrived = app.pump.now()
+        self.created = app.wall_second()
+        self.id = ""
+        self.prompts: list[Prompt] = []
+        self.choices: list[Choice] = []
+        self.choices_per_prompt = 1
+        self.stream = False
+        self.include_usage = False
+        self.continuous_usage = False
+        self.left = 0
+        self.cached = 0
+
+    def start(self, answers: list[Answer], adapter: str, salt: str) -> None:
+        """Queues one sequence per answer; prompts and settings are in place."""
+        app = self.app
+        app.metrics.params_n.observe(self.choices_per_prompt)
+        self.choices = [
+            Choice(self, index, answer, app.pump.next_id()) for index, answer in enumerate(answers)
+        ]
+        self.left = sum(1 for answer in answers if answer.tokens)
+        self.exchange.on_close = self._client_left
+        if self.stream:
+            self.exchange.stream(self.shape.opening(self))
+        app.in_flight += 1
+        for choice in self.choices:
+            if not choice.answer.tokens:
+                continue
+            app.metrics.params_max_tokens.observe(len(choice.answer.tokens))
+            app.pump.submit(
+                Request(
+                    id=choice.engine_id,
+                    prompt=choice.prompt.tokens,
+                    output=choice.answer.tokens,
+                    arrived=self.arrived,
+                    adapter=adapter,
+                    salt=salt,
+                ),
+                choice,
+            )
+        if not self.left:
+            self._complete()
+
+    def progressed(self, choice: Choice, begin: int, timing: Timing | None) -> None:
+        """A choice has new tokens from ``begin``; ``timing`` when they are its last."""
+        if timing is not None:
+            self.left -= 1
+            self.cached = max(self.cached, timing.cached_tokens)
+        if self.stream:
+            self.exchange.stream(self.shape.chunk(self, choice, begin, choice.emitted))
+        if not self.left:
+            self._complete()
+
+    def usage(self) -> Usage:
+        """Tokens of the whole request."""
+        prompt, completion = self._tokens()
+        return Usage(prompt, prompt + completion, completion, self._details())
+
+    def stream_usage(self, choice: Choice | None = None) -> StreamUsage:
+        """Tokens so far, of one choice or of the whole request."""
+        if choice is None:
+            prompt, completion = self._tokens()
+        else:
+            prompt, completion = len(choice.prompt.tokens), choice.emitted
+        details = self._details() if choice is None else None
+        return StreamUsage(prompt, prompt + completion, completion, details)
+
+    def _tokens(self) -> tuple[int, int]:
+        return (
+            sum(len(prompt.tokens) for prompt in self.prompts),
+            sum(choice.emitted for choice in self.choices),
+        )
+
+    def _details(self) -> PromptTokensDetails | None:
+        if self.app.options.prompt_tokens_details and self.cached:
+            return PromptTokensDetails(self.cached)
+        return None
+
+    def _complete(self) -> None:
+        self.app.in_flight -= 1
+        if self.stream:
+            usage = self.shape.usage(self) if self.include_usage else b""
+            self.exchange.end_stream(usage + DONE)
+        else:
+            self.exchange.respond(200, self.shape.whole(self))
+
+    def _client_left(self) -> None:
+        self.app.in_flight -= 1
+        for choice in self.choices:
+            if choice.emitted < len(choice.answer.tokens):
+                self.app.pump.abort(choice.engine_id)
+                self.app.metrics.finished["abort"] += 1

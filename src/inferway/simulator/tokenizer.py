@@ -1,0 +1,70 @@
+"""Text to tokens and back, about four characters a token, without a vocabulary.
+
+A token is at most six bytes: up to six letters of a word with the blank before it counted in, one
+digit, or a few marks. Its id is those bytes read as a number, so that every server and every test
+computes the same ids, ids stay below 2**49 (exact in JSON), and any id can be turned back to text.
+Special tokens have ids above the byte range.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+_SPECIALS = ("\0", "<|endoftext|>", "<|im_start|>", "<|im_end|>")
+_SPECIAL_BASE = 1 << 48
+_PIECES = re.compile(
+    r"\0|<\|(?:endoftext|im_start|im_end)\|>"
+    r"| [A-Za-z]{1,5}|[A-Za-z]{1,6}|[0-9]| ?[!-/:-@\[-`{-~]{1,3}|[ \t]{1,4}|[\r\n]{1,4}|[\s\S]"
+)
+# Texts whose tokens are remembered, because system prompts come again and again.
+_REMEMBERED_TEXTS = 256
+# Entries of the table of known pieces; English prose uses some ten thousand.
+_REMEMBERED_PIECES_MAX = 200_000
+
+
+class _Vocabulary(dict[str, int]):
+    """Ids of pieces, computed when they are first met."""
+
+    def __missing__(self, piece: str) -> int:
+        if piece in _SPECIALS:
+            number = _SPECIAL_BASE + _SPECIALS.index(piece)
+        else:
+            number = int.from_bytes(piece.encode("utf-8", "surrogatepass"), "big")
+        if len(self) < _REMEMBERED_PIECES_MAX:
+            self[piece] = number
+        return number
+
+
+_VOCABULARY = _Vocabulary()
+
+
+def pieces(text: str) -> list[str]:
+    """The text cut into tokens; joined they are the text."""
+    return _PIECES.findall(text)
+
+
+@lru_cache(maxsize=_REMEMBERED_TEXTS)
+def encode(text: str) -> tuple[int, ...]:
+    """Token ids of a text."""
+    return tuple(map(_VOCABULARY.__getitem__, _PIECES.findall(text)))
+
+
+def piece_id(piece: str) -> int:
+    """The id of one piece."""
+    return _VOCABULARY[piece]
+
+
+def decode_one(token: int) -> str:
+    """The text of one token; unknown bytes become replacement characters."""
+    if token >= _SPECIAL_BASE:
+        index = token - _SPECIAL_BASE
+        return _SPECIALS[index] if index < len(_SPECIALS) else "\N{REPLACEMENT CHARACTER}"
+    raw = token.to_bytes(max((token.bit_length() + 7) // 8, 1), "big")
+    return raw.decode("utf-8", "replace")
+
+
+def decode(tokens: Iterable[int]) -> str:
+    """The text of token ids."""
+    return "".join(map(decode_one, tokens))

@@ -1,0 +1,135 @@
+"""HTTP/1.1 of the pick callout as a machine: bytes in, callouts out. No I/O, no answers.
+
+Parsing is llhttp's (httptools); here are the limits and the choice of what is kept.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import httptools
+import msgspec
+
+# What Envoy is configured to buffer for a callout, and a little more for chunk framing.
+BODY_BYTES_MAX = 64 * 1024 * 1024
+# Envoy's own limit for all request headers is 60 KiB.
+HEAD_BYTES_MAX = 96 * 1024
+
+# Headers that are kept, under the attribute of Callout that holds them; both families of names.
+KEPT_HEADERS = {
+    b"x-request-id": "request_id",
+    b"x-gateway-inference-objective": "objective",
+    b"x-llm-d-inference-objective": "objective",
+    b"x-gateway-inference-fairness-id": "fairness_id",
+    b"x-llm-d-inference-fairness-id": "fairness_id",
+    b"test-epp-endpoint-selection": "only",
+    b"x-inferway-explain": "explain",
+}
+
+
+class Callout(msgspec.Struct):
+    """One question: which endpoint for this request? Header values are as sent."""
+
+    method: bytes = b""
+    target: bytes = b""
+    body: bytes = b""
+    request_id: bytes = b""
+    objective: bytes = b""
+    fairness_id: bytes = b""
+    only: bytes = b""
+    explain: bytes = b""
+
+
+class Malformed(msgspec.Struct, frozen=True):
+    """The connection can not go on: answer with this status and close."""
+
+    status: int
+    message: str
+
+
+Command: TypeAlias = Callout | Malformed
+
+
+class CalloutMachine:
+    """One connection. After ``Malformed`` it takes no further bytes."""
+
+    def __init__(
+        self, *, body_bytes_max: int = BODY_BYTES_MAX, head_bytes_max: int = HEAD_BYTES_MAX
+    ) -> None:
+        self._body_bytes_max = body_bytes_max
+        self._head_bytes_max = head_bytes_max
+        self._parser = httptools.HttpRequestParser(self)
+        self._commands: list[Command] = []
+        self._call = Callout()
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._head_bytes = 0
+        self._in_body = False
+        self._broken = False
+        self._url = b""
+
+    def handle(self, data: bytes) -> list[Command]:
+        """The callouts that these bytes complete, in order."""
+        if self._broken:
+            return []
+        if not self._in_body:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._fail(400, "Protocol upgrades are not answered by the picker.")
+        except httptools.HttpParserError as error:
+            if not self._broken:
+                self._fail(400, f"The callout is not valid HTTP: {error}")
+        if not self._in_body and self._head_bytes > self._head_bytes_max and not self._broken:
+            self._fail(431, "The request's headers are too large.")
+        commands, self._commands = self._commands, []
+        return commands
+
+    # -- callbacks of the parser -----------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._call = Callout()
+        self._body = []
+        self._body_bytes = 0
+        self._url = b""
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        attribute = KEPT_HEADERS.get(name)
+        if attribute is None:
+            attribute = KEPT_HEADERS.get(name.lower())
+            if attribute is None:
+                return
+        setattr(self._call, attribute, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_body = True
+
+    def on_body(self, data: bytes) -> None:
+        self._body_bytes += len(data)
+        if self._body_bytes > self._body_bytes_max:
+            if not self._broken:
+                self._fail(413, "The request's body is too large to be routed.")
+            return
+        self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        if self._broken:
+            return
+        call = self._call
+        call.method = self._parser.get_method()
+        call.target = self._url
+        body = self._body
+        call.body = body[0] if len(body) == 1 else b"".join(body)
+        self._body = []
+        self._in_body = False
+        self._head_bytes = 0
+        self._commands.append(call)
+
+    def _fail(self, status: int, message: str) -> None:
+        self._broken = True
+        self._body = []
+        self._commands.append(Malformed(status, message))

@@ -1,0 +1,21 @@
+"""``inferway picker``: reads the command line, runs until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import uvloop
+
+from inferway.picker import flags
+from inferway.picker.run import run
+
+
+def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
+    """The exit code. Raises InferwayError for what the caller can mend."""
+    if any(word in {"-h", "--help", "-help"} for word in argv):
+        print(flags.usage())
+        return 0
+    options = flags.parse(argv, env)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(run(options, env))

@@ -1,0 +1,80 @@
+"""The decision: candidates by model, then the policy's order. Reads, never writes."""
+
+from __future__ import annotations
+
+from inferway.scheduling.decision import Decision, Policy, Refusal, RefusalReason
+from inferway.scheduling.request import Request, Rng
+from inferway.scheduling.snapshot import Snapshot, bits_of
+
+# The saturation rule of the published pickers for requests that may be shed (priority < 0).
+SHED_WAITING_MAX = 5
+SHED_KV_USE_MAX = 0.8
+SHED_RETRY_SECONDS = 1.0
+# Enough names to see a typing error, few enough for an error message.
+MODELS_NAMED_MAX = 50
+
+
+def decide(
+    request: Request, snapshot: Snapshot, policy: Policy, now: float, rng: Rng
+) -> Decision | Refusal:
+    """Endpoints for the request, or why there are none."""
+    slots = candidates(request, snapshot, now)
+    if isinstance(slots, Refusal):
+        return slots
+    if request.priority < 0 and _saturated(snapshot, slots):
+        return Refusal(
+            RefusalReason.SHED,
+            "The pool is saturated and the request's priority allows to shed it.",
+            retry_after_seconds=SHED_RETRY_SECONDS,
+        )
+    decision = policy.rank(request, snapshot, slots, now, rng)
+    if not decision.slots:
+        return Refusal(
+            RefusalReason.NO_ENDPOINT, "No endpoint of the pool passes the configured filters."
+        )
+    return decision
+
+
+def candidates(request: Request, snapshot: Snapshot, now: float) -> list[int] | Refusal:
+    """Slots that can serve the request's model, those that failed just now left out."""
+    columns = snapshot.columns
+    slots = columns.live
+    if not slots:
+        return Refusal(RefusalReason.NO_ENDPOINT, "The pool has no ready endpoint.")
+    models = snapshot.models
+    if request.model:
+        serving = models.serving.get(request.model, 0)
+        if not serving and models.unknown:
+            # A server that has not told yet may be the one.
+            serving = models.unknown
+        if not serving:
+            return _unknown_model(request, snapshot)
+        if serving != bits_of(slots):
+            slots = [slot for slot in slots if serving >> slot & 1]
+            if not slots:
+                return Refusal(
+                    RefusalReason.NO_ENDPOINT,
+                    f"No ready endpoint of the pool serves the model {request.model!r}.",
+                )
+    for slot in slots:
+        if columns.suspect_until[slot] > now:
+            return [s for s in slots if columns.suspect_until[s] <= now] or slots
+    return slots
+
+
+def _unknown_model(request: Request, snapshot: Snapshot) -> Refusal:
+    known = tuple(sorted(snapshot.models.serving))
+    named = ", ".join(known[:MODELS_NAMED_MAX]) or "none"
+    more = f" and {len(known) - MODELS_NAMED_MAX} more" if len(known) > MODELS_NAMED_MAX else ""
+    return Refusal(
+        RefusalReason.UNKNOWN_MODEL,
+        f"The model `{request.model}` does not exist. Models of this pool: {named}{more}.",
+        known_models=known,
+    )
+
+
+def _saturated(snapshot: Snapshot, slots: list[int]) -> bool:
+    c = snapshot.columns
+    return all(
+        c.waiting[slot] > SHED_WAITING_MAX or c.kv_use[slot] > SHED_KV_USE_MAX for slot in slots
+    )

@@ -1,0 +1,79 @@
+"""What a decision can be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, Protocol
+
+import msgspec
+
+from inferway.scheduling.prefix import NO_BLOCKS, Blocks
+from inferway.scheduling.request import Request, Rng
+from inferway.scheduling.snapshot import Snapshot
+
+
+class RefusalReason(StrEnum):
+    """Why no endpoint is named; the values are labels of metrics."""
+
+    NO_ENDPOINT = "no_endpoint"
+    UNKNOWN_MODEL = "unknown_model"
+    SHED = "shed"
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A final answer. ``known_models`` names what there is when a model is unknown."""
+
+    reason: RefusalReason
+    message: str
+    known_models: tuple[str, ...] = ()
+    retry_after_seconds: float = 0.0
+
+
+class Decision(msgspec.Struct, gc=False):
+    """Endpoints, best first, and what the choice was based on."""
+
+    slots: Sequence[int]
+    matched_bytes: int = 0
+    prompt_tokens: float = 0.0
+    blocks: Blocks = NO_BLOCKS
+    score: float = 0.0
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """A decision for people. Holds no text of the prompt."""
+
+    at: float
+    model: str
+    kind: str
+    prompt_bytes: int
+    prompt_tokens: float
+    policy: str
+    chosen: Sequence[str]
+    candidates: Sequence[dict[str, Any]]
+
+
+class Policy(Protocol):
+    """A way to rank endpoints."""
+
+    name: str
+
+    def rank(
+        self, request: Request, snapshot: Snapshot, slots: list[int], now: float, rng: Rng
+    ) -> Decision:
+        """Endpoints best first; none if the policy's filters leave none."""
+        ...
+
+    def placed(self, request: Request, decision: Decision) -> None:
+        """The first endpoint of the decision gets the request."""
+        ...
+
+    def drop(self, slot: int) -> None:
+        """An endpoint is gone."""
+        ...
+
+    def explain(
+        self, request: Request, snapshot: Snapshot, slots: list[int], now: float
+    ) -> list[dict[str, Any]]:
+        """What ``rank`` sees, one entry per candidate."""
+        ...

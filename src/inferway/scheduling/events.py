@@ -1,0 +1,65 @@
+"""What becomes known about requests and servers after a decision."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+
+class Finished(msgspec.Struct, frozen=True, gc=False):
+    """One access-log entry. Times are seconds since the request's start; None means unknown.
+
+    ``served`` is the endpoint that answered (``ip:port``) or empty, ``failed`` says that no
+    server answered although one was tried.
+    """
+
+    pick: str
+    code: int = 0
+    served: str = ""
+    attempts: int = 1
+    failed: bool = False
+    first_byte_seconds: float | None = None
+    last_byte_seconds: float | None = None
+    duration_seconds: float | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    # None: the server does not tell.
+    cached_tokens: int | None = None
+
+
+class Doubted(msgspec.Struct, frozen=True):
+    """The proxy let go of the callout as it was answered."""
+
+    pick: str
+
+
+class ProxyGone(msgspec.Struct, frozen=True):
+    """A proxy has died, and its requests with it."""
+
+    proxy: str
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """Time has passed; leaks are let go."""
+
+
+Event: TypeAlias = Finished | Doubted | ProxyGone | Tick
+
+
+class Scrape(msgspec.Struct, frozen=True):
+    """One server's metrics. ``max_loras`` 0 and ``kv_tokens`` 0 mean that it does not tell."""
+
+    waiting: float = 0.0
+    running: float = 0.0
+    kv_use: float = 0.0
+    kv_tokens: int = 0
+    max_loras: int = 0
+    running_adapters: frozenset[str] = frozenset()
+
+
+class ModelCard(msgspec.Struct, frozen=True):
+    """One entry of a server's ``/v1/models``; adapters have a parent."""
+
+    id: str
+    parent: str = ""

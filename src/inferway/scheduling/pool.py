@@ -1,0 +1,339 @@
+"""One pool's scheduler: the state behind the snapshots, and the events that change it.
+
+``pick`` = decide + reserve. Every method takes the time; nothing is done in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from inferway.scheduling import learn
+from inferway.scheduling.accounting import LEAK_SECONDS, Ledger, Reservation
+from inferway.scheduling.decide import candidates, decide
+from inferway.scheduling.decision import Decision, Explanation, Policy, Refusal
+from inferway.scheduling.events import (
+    Doubted,
+    Event,
+    Finished,
+    ModelCard,
+    ProxyGone,
+    Scrape,
+)
+from inferway.scheduling.lora import LoraState
+from inferway.scheduling.prefix import PrefixIndex
+from inferway.scheduling.rates import Rates
+from inferway.scheduling.request import Request, Rng
+from inferway.scheduling.snapshot import (
+    Columns,
+    Endpoint,
+    Models,
+    Snapshot,
+    backlog_tokens,
+)
+from inferway.scheduling.tokens import TokenRatios
+
+# A server that failed a request is passed over this long, unless a scrape shows that it answers.
+SUSPECT_SECONDS = 2.0
+# A server with nobody waiting has at most one step's share of prompt left to compute; vLLM's
+# usual budget of a step.
+STEP_BUDGET_TOKENS = 8192.0
+# KV cache that is shared with what runs; prefixes survive in about this part of it.
+KV_SHARE_FOR_PREFIXES = 0.8
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """A request that has ended: what was thought of it and what it was."""
+
+    reservation: Reservation
+    event: Event
+    address: str
+
+
+class PoolScheduler:
+    """Decides for one pool and keeps its books."""
+
+    def __init__(self, policy: Policy, *, output_tokens: float = 128.0) -> None:
+        self.policy = policy
+        self.columns = Columns()
+        self.models = Models()
+        self.prefixes = PrefixIndex()
+        self.lora = LoraState()
+        self.rates = Rates()
+        self.ratios = TokenRatios()
+        self.ledger = Ledger()
+        self.usual = learn.Usual(output_tokens=output_tokens)
+        self._slot_of: dict[str, int] = {}
+        self._free: list[int] = []
+        self._life: list[int] = []
+        self._cards: dict[int, tuple[ModelCard, ...]] = {}
+
+    # -- endpoints -------------------------------------------------------------------------
+
+    def set_endpoints(self, endpoints: Sequence[Endpoint], now: float) -> tuple[list[str], ...]:
+        """Makes the pool's endpoints these; returns the addresses that were added and removed."""
+        wanted = {endpoint.address: endpoint for endpoint in endpoints}
+        removed = [address for address in self._slot_of if address not in wanted]
+        for address in removed:
+            self._remove(self._slot_of.pop(address))
+        added = []
+        for address, endpoint in wanted.items():
+            slot = self._slot_of.get(address)
+            if slot is None:
+                slot = self._add(address, now)
+                added.append(address)
+            self.columns.name[slot] = endpoint.name
+            self.columns.labels[slot] = endpoint.labels
+        if added or removed:
+            self.columns.live = sorted(self._slot_of.values())
+            self._rebuild_models()
+        return added, removed
+
+    def slot(self, address: str) -> int | None:
+        """The slot of an endpoint that is in the pool."""
+        return self._slot_of.get(address)
+
+    def _add(self, address: str, now: float) -> int:
+        if self._free:
+            slot = self._free.pop()
+            self.columns.clear(slot, now)
+        else:
+            slot = self.columns.grow()
+            self.columns.backlog_at[slot] = now
+            self._life.append(0)
+        self._life[slot] += 1
+        self._slot_of[address] = slot
+        self.columns.address[slot] = address
+        self._refresh_rates(slot, now)
+        return slot
+
+    def _remove(self, slot: int) -> None:
+        # A later life makes open reservations of this one settle without effect on the slot.
+        self._life[slot] += 1
+        self._free.append(slot)
+        self._cards.pop(slot, None)
+        self.prefixes.drop(slot)
+        self.lora.drop(slot)
+        self.rates.drop(slot)
+        self.policy.drop(slot)
+
+    # -- signals ---------------------------------------------------------------------------
+
+    def observe(self, address: str, scrape: Scrape, now: float) -> None:
+        """A server's metrics correct what the model believes; they do not replace the books."""
+        slot = self._slot_of.get(address)
+        if slot is None:
+            return
+        c = self.columns
+        c.waiting[slot] = scrape.waiting
+        c.running[slot] = scrape.running
+        c.kv_use[slot] = scrape.kv_use
+        c.scraped_at[slot] = now
+        c.in_flight_then[slot] = c.in_flight[slot]
+        c.foreign[slot] = max(0.0, scrape.waiting + scrape.running - c.in_flight[slot])
+        c.suspect_until[slot] = 0.0
+        backlog = backlog_tokens(c, slot, now)
+        if scrape.waiting <= 0:
+            backlog = min(backlog, STEP_BUDGET_TOKENS)
+        c.backlog_tokens[slot] = backlog
+        c.backlog_at[slot] = now
+        self.lora.observe(slot, scrape.max_loras, scrape.running_adapters)
+        if scrape.kv_tokens > 0:
+            ratio = self.ratios.bytes_per_token("")
+            self.prefixes.set_capacity(slot, int(scrape.kv_tokens * ratio * KV_SHARE_FOR_PREFIXES))
+
+    def observe_models(self, address: str, cards: Sequence[ModelCard]) -> bool:
+        """What a server says it serves; returns whether that changed anything."""
+        slot = self._slot_of.get(address)
+        if slot is None or self._cards.get(slot) == tuple(cards):
+            return False
+        self._cards[slot] = tuple(cards)
+        self._rebuild_models()
+        return True
+
+    def suspect(self, address: str, now: float) -> None:
+        """A server does not answer; others are preferred for a while."""
+        slot = self._slot_of.get(address)
+        if slot is not None:
+            self.columns.suspect_until[slot] = now + SUSPECT_SECONDS
+
+    def _rebuild_models(self) -> None:
+        serving: dict[str, int] = {}
+        parents: dict[str, str] = {}
+        unknown = 0
+        for slot in self.columns.live:
+            cards = self._cards.get(slot)
+            if cards is None:
+                unknown |= 1 << slot
+                continue
+            for card in cards:
+                serving[card.id] = serving.get(card.id, 0) | 1 << slot
+                if card.parent:
+                    parents[card.id] = card.parent
+        self.models = Models(serving, parents, unknown)
+
+    # -- decisions -------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """What a decision may read, good until the next event."""
+        return Snapshot(
+            self.columns,
+            self.models,
+            self.prefixes,
+            self.lora,
+            self.rates,
+            self.ratios,
+            self.usual.service_seconds,
+            self.usual.output_tokens,
+        )
+
+    def pick(
+        self, request: Request, pick: str, proxy: str, now: float, rng: Rng
+    ) -> Decision | Refusal:
+        """Decides, and reserves on the first endpoint."""
+        decision = decide(request, self.snapshot(), self.policy, now, rng)
+        if isinstance(decision, Decision):
+            self.reserve(request, decision, pick, proxy, now)
+        return decision
+
+    def decide(self, request: Request, now: float, rng: Rng) -> Decision | Refusal:
+        """Decides and changes nothing."""
+        return decide(request, self.snapshot(), self.policy, now, rng)
+
+    def explain(self, request: Request, decision: Decision, now: float) -> Explanation:
+        """Why, for people; to be asked between ``decide`` and ``reserve``."""
+        snapshot = self.snapshot()
+        slots = candidates(request, snapshot, now)
+        slots = [] if isinstance(slots, Refusal) else slots
+        c = self.columns
+        seen = self.policy.explain(request, snapshot, slots, now)
+        return Explanation(
+            at=now,
+            model=request.model,
+            kind=request.kind.value,
+            prompt_bytes=len(request.prompt),
+            prompt_tokens=decision.prompt_tokens,
+            policy=self.policy.name,
+            chosen=[c.address[slot] for slot in decision.slots],
+            candidates=[
+                {
+                    "endpoint": c.address[slot],
+                    "name": c.name[slot],
+                    "in_flight": c.in_flight[slot],
+                    "waiting": c.waiting[slot],
+                    "kv_use": c.kv_use[slot],
+                    "scrape_age_seconds": _finite(now - c.scraped_at[slot]),
+                    **facts,
+                }
+                for slot, facts in zip(slots, seen, strict=True)
+            ],
+        )
+
+    def reserve(
+        self, request: Request, decision: Decision, pick: str, proxy: str, now: float
+    ) -> None:
+        """Books the request on the decision's first endpoint under a pick id."""
+        c = self.columns
+        slot = decision.slots[0]
+        if self.ledger.full:
+            self._release(self.ledger.take_oldest())
+        size = len(request.prompt)
+        tokens = decision.prompt_tokens
+        if decision.matched_bytes:
+            tokens *= (size - decision.matched_bytes) / size
+        backlog = backlog_tokens(c, slot, now)
+        adapter = request.model if request.model in self.models.parents else ""
+        reservation = Reservation(
+            pick=pick,
+            slot=slot,
+            life=self._life[slot],
+            tokens=int(tokens),
+            adapter=adapter,
+            model=request.model,
+            prompt_bytes=size,
+            matched_bytes=decision.matched_bytes,
+            prompt_tokens=decision.prompt_tokens,
+            backlog_tokens=backlog,
+            in_flight=c.in_flight[slot],
+            at=now,
+            deadline=now + LEAK_SECONDS,
+            proxy=proxy,
+            stream=request.stream,
+            loads_adapter=bool(adapter) and not self.lora.is_resident(slot, adapter),
+        )
+        self.ledger.add(reservation)
+        c.in_flight[slot] += 1
+        c.in_flight_tokens[slot] += reservation.tokens
+        c.backlog_tokens[slot] = backlog + tokens
+        c.backlog_at[slot] = now
+        if adapter:
+            self.lora.reserve(slot, adapter)
+        self.prefixes.insert(decision.blocks, slot)
+        self.policy.placed(request, decision)
+
+    # -- settling --------------------------------------------------------------------------
+
+    def settle(self, event: Event, now: float) -> list[Settled]:
+        """Applies an event; returns the requests that it ended, each of them once ever."""
+        if isinstance(event, Finished):
+            taken = self.ledger.take(event.pick)
+            if taken is None:
+                return []
+            address = self._release(taken)
+            self._learn(taken, event, address, now)
+            return [Settled(taken, event, address)]
+        if isinstance(event, Doubted):
+            self.ledger.doubt(event.pick, now)
+            return []
+        if isinstance(event, ProxyGone):
+            ended = self.ledger.take_of_proxy(event.proxy)
+        else:
+            ended = self.ledger.take_expired(now)
+        return [Settled(taken, event, self._release(taken)) for taken in ended]
+
+    def _release(self, taken: Reservation) -> str:
+        """Gives back what was reserved; the address is empty if the endpoint is gone."""
+        slot = taken.slot
+        if self._life[slot] != taken.life:
+            return ""
+        c = self.columns
+        c.in_flight[slot] -= 1
+        c.in_flight_tokens[slot] -= taken.tokens
+        if taken.adapter:
+            self.lora.release(slot, taken.adapter)
+        if c.in_flight[slot] == 0:
+            # Nothing of ours is left there, so nothing of ours is left to compute.
+            c.backlog_tokens[slot] = 0.0
+        return c.address[slot]
+
+    def _learn(self, taken: Reservation, event: Finished, address: str, now: float) -> None:
+        if not address:
+            return
+        if event.failed or (event.served and event.served != address):
+            self.suspect(address, now)
+            return
+        if event.attempts > 1 or not 200 <= event.code < 300:
+            return
+        learn.from_answer(
+            learn.Learners(self.rates, self.ratios, self.lora, self.usual), taken, event
+        )
+        self._refresh_rates(taken.slot, now)
+
+    def _refresh_rates(self, slot: int, now: float) -> None:
+        c = self.columns
+        if c.prefill_seconds_per_token[slot] > 0:
+            c.backlog_tokens[slot] = backlog_tokens(c, slot, now)
+            c.backlog_at[slot] = now
+        c.prefill_seconds_per_token[slot] = self.rates.prefill_seconds_per_token(slot)
+        c.step_seconds[slot] = self.rates.step_seconds(slot)
+
+    def in_flight(self) -> Mapping[str, int]:
+        """Requests of ours by endpoint."""
+        return {
+            self.columns.address[slot]: self.columns.in_flight[slot] for slot in self.columns.live
+        }
+
+
+def _finite(seconds: float) -> float | None:
+    return None if seconds == float("inf") else seconds

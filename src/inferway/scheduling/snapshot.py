@@ -1,0 +1,167 @@
+"""What is known of a pool's endpoints, as columns indexed by slot.
+
+A slot is a small number that an endpoint keeps for its life and that is given to another one
+afterwards; sets of slots are bits of an integer. A snapshot borrows the columns: it is good until
+the next event is applied, and whoever decides only reads it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from inferway.scheduling.lora import LoraState
+from inferway.scheduling.prefix import PrefixIndex
+from inferway.scheduling.rates import Rates
+from inferway.scheduling.tokens import TokenRatios
+
+# A scraped number says little about the present after this time.
+SCRAPE_MEMORY_SECONDS = 5.0
+# Kept in one place so that a bit set of slots stays an integer of a few words.
+SLOTS_MAX = 4096
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One server: ``address`` is ``ip:port``; ``name`` is how people know it (pod name)."""
+
+    address: str
+    name: str = ""
+    labels: Mapping[str, str] = {}
+
+
+@dataclass(slots=True)
+class Columns:
+    """One list per fact; index = slot. ``live`` holds the slots that are endpoints."""
+
+    live: list[int] = field(default_factory=list)
+    address: list[str] = field(default_factory=list)
+    name: list[str] = field(default_factory=list)
+    labels: list[Mapping[str, str]] = field(default_factory=list)
+    # Own accounting.
+    in_flight: list[int] = field(default_factory=list)
+    in_flight_tokens: list[int] = field(default_factory=list)
+    # The engine model: uncached prompt tokens that were not computed at ``backlog_at``.
+    backlog_tokens: list[float] = field(default_factory=list)
+    backlog_at: list[float] = field(default_factory=list)
+    prefill_seconds_per_token: list[float] = field(default_factory=list)
+    step_seconds: list[float] = field(default_factory=list)
+    # What was scraped last, and how many of the requests were ours then.
+    waiting: list[float] = field(default_factory=list)
+    running: list[float] = field(default_factory=list)
+    kv_use: list[float] = field(default_factory=list)
+    scraped_at: list[float] = field(default_factory=list)
+    in_flight_then: list[int] = field(default_factory=list)
+    # Requests of other pickers: scraped minus own, at the time of the scrape.
+    foreign: list[float] = field(default_factory=list)
+    # Failed a moment ago; used only if nothing else is left.
+    suspect_until: list[float] = field(default_factory=list)
+
+    def grow(self) -> int:
+        """Adds an empty slot and returns it."""
+        slot = len(self.address)
+        assert slot < SLOTS_MAX
+        self.address.append("")
+        self.name.append("")
+        self.labels.append({})
+        self.in_flight.append(0)
+        self.in_flight_tokens.append(0)
+        self.in_flight_then.append(0)
+        self.prefill_seconds_per_token.append(0.0)
+        self.step_seconds.append(0.0)
+        for column in (
+            self.backlog_tokens,
+            self.backlog_at,
+            self.waiting,
+            self.running,
+            self.kv_use,
+            self.foreign,
+            self.suspect_until,
+        ):
+            column.append(0.0)
+        self.scraped_at.append(-math.inf)
+        return slot
+
+    def clear(self, slot: int, now: float) -> None:
+        """Makes the slot as new, for another endpoint."""
+        self.in_flight[slot] = 0
+        self.in_flight_tokens[slot] = 0
+        self.in_flight_then[slot] = 0
+        self.backlog_tokens[slot] = 0.0
+        self.backlog_at[slot] = now
+        self.waiting[slot] = self.running[slot] = self.kv_use[slot] = self.foreign[slot] = 0.0
+        self.scraped_at[slot] = -math.inf
+        self.suspect_until[slot] = 0.0
+
+
+@dataclass(slots=True)
+class Models:
+    """Which models and adapters the endpoints serve, as bit sets of slots."""
+
+    serving: dict[str, int] = field(default_factory=dict)
+    # Adapter -> its base model.
+    parents: dict[str, str] = field(default_factory=dict)
+    # Endpoints that have not told yet what they serve.
+    unknown: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything a decision may read."""
+
+    columns: Columns
+    models: Models
+    prefixes: PrefixIndex
+    lora: LoraState
+    rates: Rates
+    ratios: TokenRatios
+    # Mean time of a request in a server and mean output tokens, for estimates of waiting and harm.
+    service_seconds: float = 2.0
+    output_tokens: float = 128.0
+
+
+def slots_of(bits: int) -> list[int]:
+    """The members of a bit set, ascending."""
+    found = []
+    while bits:
+        low = bits & -bits
+        found.append(low.bit_length() - 1)
+        bits ^= low
+    return found
+
+
+def bits_of(slots: list[int]) -> int:
+    """A bit set of its members."""
+    bits = 0
+    for slot in slots:
+        bits |= 1 << slot
+    return bits
+
+
+def backlog_tokens(columns: Columns, slot: int, now: float) -> float:
+    """Prompt tokens still to compute: the modelled backlog, drained at the learned rate."""
+    drained = (now - columns.backlog_at[slot]) / columns.prefill_seconds_per_token[slot]
+    return max(columns.backlog_tokens[slot] - drained, 0.0)
+
+
+def foreign_requests(columns: Columns, slot: int, now: float) -> float:
+    """Requests that others sent, trusted less the older the scrape is."""
+    foreign = columns.foreign[slot]
+    if foreign <= 0:
+        return 0.0
+    return foreign * math.exp((columns.scraped_at[slot] - now) / SCRAPE_MEMORY_SECONDS)
+
+
+def waiting_requests(columns: Columns, slot: int, now: float) -> float:
+    """Requests that wait for a place in the batch: the scraped queue and what came since.
+
+    A scrape that saw no queue says that there are free places, so newcomers do not wait either.
+    """
+    waiting = columns.waiting[slot]
+    if waiting <= 0:
+        return 0.0
+    since = columns.in_flight[slot] - columns.in_flight_then[slot]
+    weight = math.exp((columns.scraped_at[slot] - now) / SCRAPE_MEMORY_SECONDS)
+    return max(waiting + since, 0.0) * weight

@@ -1,0 +1,1 @@
+"""Objects as bytes under one revision counter, and the log of revisions that feeds watches."""

@@ -1,0 +1,98 @@
+"""The objects that are there from the start: namespaces, accounts, the API server's own Service."""
+
+from __future__ import annotations
+
+from inferway.local.apiserver.registry.errors import StatusError
+from inferway.local.apiserver.registry.kinds import Kind, KindTable, Object
+from inferway.local.apiserver.registry.options import Target, WriteOptions
+from inferway.local.apiserver.registry.registry import Registry
+
+NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+_MANAGER = WriteOptions(field_manager="kube-apiserver", field_validation="Ignore")
+
+
+def bootstrap(registry: Registry, address: str, port: int, ca: str) -> None:
+    """Makes what is missing; what is there stays, except for the server's own address."""
+    registry.hooks.append(lambda kind, new, old: _on_namespace(registry, ca, kind, new))
+    for name in NAMESPACES:
+        ensure(registry, "", "namespaces", {"metadata": {"name": name}})
+    for namespace in registry.store.objects("namespaces."):
+        _fill_namespace(registry, ca, namespace.key.name)
+    _own_service(registry, address, port)
+
+
+def ensure(registry: Registry, group: str, plural: str, obj: Object) -> None:
+    """Creates an object unless it is there."""
+    target = _target(registry.kinds, group, plural, obj)
+    if registry.store.get(registry.key(target)) is None:
+        registry.create(target, obj, _MANAGER)
+
+
+def _target(kinds: KindTable, group: str, plural: str, obj: Object) -> Target:
+    kind = kinds.find(group, "v1", plural)
+    assert kind is not None
+    metadata = obj["metadata"]
+    return Target(kind, metadata.get("namespace", ""), metadata["name"])
+
+
+def _on_namespace(registry: Registry, ca: str, kind: Kind, new: Object | None) -> None:
+    if kind.resource == "namespaces." and new and "deletionTimestamp" not in new["metadata"]:
+        _fill_namespace(registry, ca, new["metadata"]["name"])
+
+
+def _fill_namespace(registry: Registry, ca: str, namespace: str) -> None:
+    """What controllers of a cluster put in every namespace, so that a Pod can start at once."""
+    account = {"metadata": {"name": "default", "namespace": namespace}}
+    ca_map = {
+        "metadata": {"name": "kube-root-ca.crt", "namespace": namespace},
+        "data": {"ca.crt": ca},
+    }
+    for plural, obj in (("serviceaccounts", account), ("configmaps", ca_map)):
+        try:
+            ensure(registry, "", plural, obj)
+        except StatusError as error:
+            # A namespace that is being emptied gets nothing new.
+            if error.code != 403:
+                raise
+
+
+def _own_service(registry: Registry, address: str, port: int) -> None:
+    """``kubernetes.default``: the API server as a Service with itself as the only endpoint."""
+    labels = {"component": "apiserver", "provider": "kubernetes"}
+    service: Object = {
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": address,
+            "clusterIPs": [address],
+            "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack",
+            "internalTrafficPolicy": "Cluster",
+            "sessionAffinity": "None",
+            "ports": [{"name": "https", "port": port, "protocol": "TCP", "targetPort": port}],
+        },
+    }
+    slice_: Object = {
+        "metadata": {
+            "name": "kubernetes",
+            "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "kubernetes"},
+        },
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+    }
+    for group, plural, obj in (
+        ("", "services", service),
+        ("discovery.k8s.io", "endpointslices", slice_),
+    ):
+        target = _target(registry.kinds, group, plural, obj)
+        stored = registry.store.get(registry.key(target))
+        if stored is None:
+            registry.create(target, obj, _MANAGER)
+            continue
+        current = registry.get(target)
+        if any(current.get(key) != value for key, value in obj.items() if key != "metadata"):
+            # The stack was started on another address.
+            registry.remove(target, current, stored.revision)
+            registry.create(target, obj, _MANAGER)

@@ -1,0 +1,127 @@
+"""The embedded API server as a whole: starts, listens, stops.
+
+Knows how the parts are put together. ``async with ApiServer(options)`` yields when it listens.
+Raises InferwayError INFERWAY0150 to 0154.
+"""
+
+from __future__ import annotations
+
+import errno
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from inferway.base.clock import Clock, SystemClock
+from inferway.base.errors import InferwayError
+from inferway.base.ids import Ids, RandomIds
+from inferway.local.apiserver import kubeconfig, pki
+from inferway.local.apiserver.http.credentials import Credentials
+from inferway.local.apiserver.http.handler import Handler
+from inferway.local.apiserver.http.objects import ObjectVerbs
+from inferway.local.apiserver.http.streams import Watchers
+from inferway.local.apiserver.registry.bootstrap import bootstrap
+from inferway.local.apiserver.registry.builtin import builtin_kinds
+from inferway.local.apiserver.registry.index import index_of
+from inferway.local.apiserver.registry.kinds import KindTable
+from inferway.local.apiserver.registry.registry import Parts, Registry
+from inferway.local.apiserver.registry.seam import PlainRules
+from inferway.local.apiserver.storage.database import Database
+from inferway.local.apiserver.storage.store import Store, StoreLimits
+
+# Watches end with the server; nobody waits longer for a slow client.
+SHUTDOWN_SECONDS_MAX = 1.0
+# Idle connections of kubectl and client-go; longer than their own 90 s.
+KEEPALIVE_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class ApiServerOptions:
+    """``state`` is the server's own folder; ``kubeconfig`` the file it writes for its user."""
+
+    state: Path
+    address: str = "127.0.0.1"
+    port: int = 6443
+    kubeconfig: Path | None = None
+    clock: Clock = field(default_factory=SystemClock)
+    ids: Ids = field(default_factory=RandomIds)
+    limits: StoreLimits = field(default_factory=StoreLimits)
+
+
+class ApiServer:
+    """One embedded API server. Port 0 takes a free one; ``port`` tells which."""
+
+    def __init__(self, options: ApiServerOptions) -> None:
+        self.options = options
+        self.port = options.port
+        self._exits = AsyncExitStack()
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.options.address}:{self.port}"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.options.kubeconfig or self.options.state / "kubeconfig"
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as exits:
+            await self._start(exits)
+            self._exits = exits.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._exits.aclose()
+
+    async def _start(self, exits: AsyncExitStack) -> None:
+        options = self.options
+        database = Database(options.state / "objects.db")
+        exits.callback(database.close)
+        credentials = pki.load_or_create(options.state / "pki", options.address)
+        store = Store(database, index_of, options.limits)
+        kinds = KindTable(builtin_kinds())
+        registry = Registry(Parts(store, kinds, PlainRules(), options.clock, options.ids))
+        handler = Handler(
+            kinds,
+            Credentials(credentials, store, options.clock),
+            ObjectVerbs(registry, Watchers()),
+            {},
+            lambda request, path: None,
+        )
+        runner = web.ServerRunner(
+            web.Server(handler, access_log=None, keepalive_timeout=KEEPALIVE_SECONDS)
+        )
+        await runner.setup()
+        exits.push_async_callback(runner.cleanup)
+        site = web.TCPSite(
+            runner,
+            options.address,
+            options.port,
+            ssl_context=credentials.serving_context(),
+            shutdown_timeout=SHUTDOWN_SECONDS_MAX,
+        )
+        try:
+            await site.start()
+        except OSError as error:
+            raise _cannot_listen(options, error) from None
+        self.port = int(runner.addresses[0][1])
+        bootstrap(registry, options.address, self.port, credentials.ca.certificate.decode())
+        kubeconfig.write(self.kubeconfig, self.url, credentials)
+
+
+def _cannot_listen(options: ApiServerOptions, error: OSError) -> InferwayError:
+    taken = error.errno == errno.EADDRINUSE
+    return InferwayError(
+        "INFERWAY0154",
+        "the API server's address is in use" if taken else f"can not listen: {error.strerror}",
+        about=f"{options.address}:{options.port}",
+        fix="Stop the program that has it, or start this one with another address or port.",
+    )

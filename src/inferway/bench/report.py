@@ -1,0 +1,40 @@
+"""A benchmark's result: a table on stdout and build/bench/NAME.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+Row = Mapping[str, object]
+DIGITS = 3
+
+
+def rounded(row: Row) -> dict[str, object]:
+    """The row with floats short enough to read."""
+    return {
+        key: round(value, DIGITS) if isinstance(value, float) else value
+        for key, value in row.items()
+    }
+
+
+def write(path: Path, machine: Mapping[str, object], rows: Sequence[Row]) -> None:
+    """Writes the JSON file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"machine": dict(machine), "rows": [rounded(row) for row in rows]}, indent=1)
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(text + "\n")
+    unfinished.replace(path)
+
+
+def show(title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    """Prints the chosen columns; what a row lacks is left empty."""
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "system" else "right")
+    for row in map(rounded, rows):
+        table.add_row(*[str(row.get(column, "")) for column in columns])
+    Console(soft_wrap=True).print(table)

@@ -22,7 +22,7 @@ _KNOWN = (
             " The warmest big city in the United States is Phoenix, Arizona, in the Sonoran Desert."
             " From June to September its afternoons are often above 100 degrees Fahrenheit"
             " (38 degrees Celsius), and even in January a day usually reaches the high sixties."
-            " Miami has warmer winters, so the answer depends on whether you mean summer or the year."
+            " Miami has warmer winters, so the answer depends on what you mean by warm."
         ),
     ),
     (
@@ -56,6 +56,8 @@ _SENTENCES = (
 # Lengths of an answer when nobody limits it, in tokens: from a short reply to a few paragraphs.
 _NATURAL_TOKENS_MIN = 24
 _NATURAL_TOKENS_SPAN = 160
+# Answers that are kept, because load generators and tests ask the same again.
+_REMEMBERED_ANSWERS = 256
 _LCG_FACTOR = 6364136223846793005
 _LCG_STEP = 1442695040888963407
 _MASK = (1 << 64) - 1
@@ -94,7 +96,6 @@ def _seed(prompt: str, choice: int) -> int:
     return xxhash.xxh3_64_intdigest(prompt.encode("utf-8", "surrogatepass"), seed=choice)
 
 
-@lru_cache(maxsize=256)
 def _words(prompt: str, choice: int, count: int) -> tuple[str, ...]:
     state = _seed(prompt, choice)
     bank = _bank()
@@ -105,7 +106,8 @@ def _words(prompt: str, choice: int, count: int) -> tuple[str, ...]:
     return tuple(words[:count])
 
 
-def answer(prompt: str, choice: int, limit: int | None, stop: Sequence[str] = ()) -> Answer:
+@lru_cache(maxsize=_REMEMBERED_ANSWERS)
+def answer(prompt: str, choice: int, limit: int | None, stop: tuple[str, ...] = ()) -> Answer:
     """The answer to a prompt, at most ``limit`` tokens; exactly that many unless a stop text ends
     it. Without a limit the model ends it itself.
     """

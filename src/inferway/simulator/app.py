@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
-from uuid import uuid4
 
 from inferway.simulator import adapters_api, chat, completions, other_api
 from inferway.simulator.engine.engine import Engine
@@ -75,7 +75,7 @@ class App:
         if options.root_path:
             path = path.removeprefix(options.root_path)
         if options.request_id_headers:
-            identity = exchange.header(b"x-request-id") or uuid4().hex.encode()
+            identity = exchange.header(b"x-request-id") or os.urandom(16).hex().encode()
             exchange.extra_headers = b"x-request-id: %s\r\n" % identity
         methods = self._routes.get(path)
         try:
@@ -111,7 +111,7 @@ class App:
     def request_id(self, prefix: bytes, exchange: Exchange, wanted: str | None) -> str:
         """The id of a response: the caller's X-Request-Id, its ``request_id``, or a fresh one."""
         given = exchange.header(b"x-request-id").decode("latin-1") or wanted
-        identity = (given or uuid4().hex)[:REQUEST_ID_CHARACTERS_MAX]
+        identity = (given or os.urandom(16).hex())[:REQUEST_ID_CHARACTERS_MAX]
         return prefix.decode() + identity
 
     def check_length(self, prompt: int, output: int, parameter: str) -> None:

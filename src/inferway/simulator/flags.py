@@ -1,7 +1,7 @@
 """The command line of ``vllm serve``, read into ``Options``.
 
 Three tables: flags that matter here, flags of vLLM that are accepted without effect and take a
-value, and those that are switches. Anything else is refused as argparse refuses it, with a suggestion.
+value, and those that are switches. Anything else is refused as argparse does, with a suggestion.
 Flags may be written with underscores and sizes like ``32k``, as vLLM allows.
 """
 

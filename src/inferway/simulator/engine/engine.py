@@ -3,8 +3,8 @@
 Order of a step, as in vLLM's V1 scheduler: running sequences first, in the order in which they were
 admitted, each with what it still needs within the token budget; where the cache is full the
 sequence admitted last is preempted and starts again later from its tokens (recompute). Only if
-nobody was preempted are waiting sequences admitted, first come first served, with what the prefix cache
-already holds taken off. A waiting sequence whose adapter has no slot lets others pass.
+nobody was preempted are waiting sequences admitted, first come first served, with what the prefix
+cache already holds taken off. A waiting sequence whose adapter has no slot lets others pass.
 
 The state after a call is the state at the end of the step; the caller lets the step's seconds pass
 before it tells anybody about the outputs. Knows no clock, no text and no network.

@@ -3,9 +3,10 @@
 seconds = base + prefill tokens * a + decoding sequences * b + cached tokens read * c + loads
 
 This is the usual first-order model of a batch step: weights are read once (base), prefill is
-compute bound (a), each sequence costs sampling and launch work (b), attention of decoding sequences reads
-their KV cache (c). The values of the GPU profile lie in the published ranges for an 8B model on one
-H100: 25 to 40 ms overhead, 0.15 to 0.30 ms a prompt token, 10 to 15 ms between tokens.
+compute bound (a), each sequence costs sampling and launch work (b), and attention of decoding
+sequences reads their KV cache (c). The values of the GPU profile lie in the published ranges for
+an 8B model on one H100: 25 to 40 ms overhead, 0.15 to 0.30 ms a prompt token, 10 to 15 ms between
+tokens.
 """
 
 from __future__ import annotations

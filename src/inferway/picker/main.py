@@ -7,8 +7,14 @@ from collections.abc import Mapping, Sequence
 
 import uvloop
 
+from inferway.base.clock import SystemClock
+from inferway.base.ids import RandomIds
 from inferway.picker import flags
 from inferway.picker.run import run
+from inferway.scheduling.policy import CostPolicy
+
+# Letters of the part of a pick id that tells picker processes apart.
+IDENTITY_LETTERS = 8
 
 
 def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
@@ -17,5 +23,6 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
         print(flags.usage())
         return 0
     options = flags.parse(argv, env)
+    identity = RandomIds().suffix(IDENTITY_LETTERS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run(options, env))
+        return runner.run(run(options, CostPolicy(), env, SystemClock(), identity))

@@ -3,66 +3,243 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import logging
 import random
 import signal
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
 
-from inferway.base.clock import SystemClock
+from aiohttp import web
+
+from inferway.base.clock import Clock
 from inferway.base.errors import InferwayError
-from inferway.base.ids import RandomIds
+from inferway.cluster import kubeconfig
+from inferway.cluster.client import KubeClient
+from inferway.cluster.store import Key
+from inferway.picker import admin, feedback, health, metrics_text
 from inferway.picker.callout import CalloutServer
+from inferway.picker.debug import DecisionRing
 from inferway.picker.flags import Options
+from inferway.picker.metrics_text import Names
+from inferway.picker.scrape import ScrapeOptions, Scraper
 from inferway.picker.service import PickService, PoolRuntime
-from inferway.scheduling.decision import Explanation
-from inferway.scheduling.events import Doubted, Event, ProxyGone
-from inferway.scheduling.policy import CostPolicy
+from inferway.picker.telemetry import PickerCollector, ScrapeView, Telemetry
+from inferway.picker.watch import PoolWatcher
+from inferway.scheduling.decision import Policy
+from inferway.scheduling.events import Doubted, Event, ProxyGone, Tick
 from inferway.scheduling.pool import PoolScheduler
 from inferway.scheduling.snapshot import Endpoint
 
 _log = logging.getLogger(__name__)
 
+# Readiness waits this long for the servers to tell what they serve; a server that hangs
+# must not keep the picker out.
+MODELS_WAIT_SECONDS = 2.0
+# Not ready, still answering: the time in which proxies learn of it.
+DRAIN_SECONDS = 0.5
+# Log entries of the last requests may still come.
+FEEDBACK_GRACE_SECONDS = 0.5
+TICK_SECONDS = 1.0
+# A full collection walks the prefix index; with these thresholds it comes about once in
+# a hundred million allocations that survive, and young ones stay cheap.
+GC_THRESHOLDS = (50_000, 50, 1000)
 
-class NoWatcher:
-    """Counts nothing."""
 
-    def decided(self, outcome: str, seconds: float) -> None: ...
+class Picker:
+    """All parts of one picker process, wired; ``run`` starts them."""
 
-    def explained(self, pick: str, request_id: bytes, explanation: Explanation) -> None: ...
+    def __init__(self, options: Options, policy: Policy, clock: Clock, identity: str) -> None:
+        self._options = options
+        self._clock = clock
+        self.key = Key(options.text("pool-namespace"), options.text("pool-name"))
+        self.scheduler = PoolScheduler(policy)
+        self.ring = DecisionRing()
+        self.telemetry = Telemetry(
+            f"{self.key.namespace}/{self.key.name}", self.scheduler, self.ring
+        )
+        self.scraper = Scraper(self.scheduler, clock, scrape_options(options))
+        self.pool = PoolRuntime(self.scheduler, refresh=self.scraper.refresh)
+        rng = random.Random()
+        self.service = PickService(
+            {(self.key.namespace, self.key.name): self.pool}, clock, rng, self.telemetry, identity
+        )
+        self.callout = CalloutServer(
+            self.service,
+            doubted=lambda pick: self.settle(Doubted(pick)),
+            gone=lambda proxy: self.settle(ProxyGone(proxy)),
+        )
+        self.watcher: PoolWatcher | None = None
+        self.ports: dict[str, int] = {}
+        self._endpoints_told = asyncio.Event()
+        self._draining = False
+
+    # -- events ----------------------------------------------------------------------------
+
+    def settle(self, event: Event) -> None:
+        """Applies what became known of a request."""
+        ended = self.scheduler.settle(event, self._clock.monotonic())
+        self.telemetry.settled(event, ended)
+
+    def set_endpoints(self, endpoints: list[Endpoint]) -> None:
+        """Makes these the pool's endpoints."""
+        added, removed = self.scheduler.set_endpoints(endpoints, self._clock.monotonic())
+        if added or removed:
+            _log.info("endpoints", extra={"data": {"added": added, "removed": removed}})
+        self.scraper.set_endpoints(endpoints)
+        self._endpoints_told.set()
+
+    def not_ready(self) -> str:
+        """What is missing, or nothing."""
+        if self._draining:
+            return "the picker is stopping"
+        if self.watcher is not None and self.watcher.problem:
+            return self.watcher.problem
+        return "" if self.pool.synced else "the model servers have not been asked yet"
+
+    # -- running ---------------------------------------------------------------------------
+
+    async def run(self, client: KubeClient | None, stop: asyncio.Event) -> None:
+        """Serves until ``stop``; then drains. Raises InferwayError if a port is taken."""
+        async with self._listening(), asyncio.TaskGroup() as tasks:
+            work = [
+                tasks.create_task(self.scraper.run(), name="scraper"),
+                tasks.create_task(self._become_synced(), name="first models"),
+                tasks.create_task(self._tick(), name="tick"),
+            ]
+            if client is not None:
+                group = self._options.text("pool-group")
+                self.watcher = PoolWatcher(client, self.key, group, self.set_endpoints)
+                work.append(tasks.create_task(self.watcher.run(), name="watch"))
+            else:
+                self.set_endpoints([Endpoint(a, a) for a in self._options.endpoints])
+            await stop.wait()
+            self._draining = True
+            if client is not None:
+                await asyncio.sleep(DRAIN_SECONDS)
+            await self.callout.drain()
+            for task in work:
+                task.cancel()
+
+    @asynccontextmanager
+    async def _listening(self) -> AsyncIterator[None]:
+        address = self._options.text("bind-address")
+        collector = PickerCollector(self.telemetry, ScrapeView(self._scrapes))
+        runner = web.AppRunner(
+            admin.application(collector, self.ring, self.not_ready), access_log=None
+        )
+        logs = feedback.server(feedback.FeedbackService(self.settle))
+        checks = health.server(health.HealthService(lambda: not self.not_ready()))
+        await runner.setup()
+        try:
+            await self._listen(address, runner, logs, checks)
+            yield
+        finally:
+            await logs.stop(FEEDBACK_GRACE_SECONDS)
+            await checks.stop(0)
+            await runner.cleanup()
+
+    async def _listen(self, address: str, runner: web.AppRunner, logs: Any, checks: Any) -> None:
+        """Callout last, because who can reach it may use it."""
+        o = self._options
+        try:
+            site = web.TCPSite(runner, address, o.number("metrics-port"))
+            await site.start()
+            self.ports["metrics"] = runner.addresses[0][1]
+            for name, flag, server in (
+                ("feedback", "feedback-port", logs),
+                ("health", "grpc-health-port", checks),
+            ):
+                self.ports[name] = server.add_insecure_port(f"{_host(address)}:{o.number(flag)}")
+                await server.start()
+            await self.callout.listen_tcp(address, o.number("pick-port"))
+            self.ports["pick"] = self.callout.port
+            if o.text("pick-socket"):
+                await self.callout.listen_unix(o.text("pick-socket"))
+        except (OSError, RuntimeError) as error:
+            raise InferwayError(
+                "INFERWAY0410",
+                f"the picker can not listen on {address}: {error}",
+                fix="Free the port, or choose another one by its flag.",
+            ) from None
+        _log.info("listening", extra={"data": {"address": address, **self.ports}})
+
+    async def _become_synced(self) -> None:
+        await self._endpoints_told.wait()
+        try:
+            async with asyncio.timeout(MODELS_WAIT_SECONDS):
+                await self.scraper.asked_all.wait()
+        except TimeoutError:
+            _log.warning("not every model server has told what it serves")
+        self.pool.synced = True
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self.settle(Tick())
+
+    def _scrapes(self) -> list[tuple[str, float | None, int]]:
+        now = self._clock.monotonic()
+        return [
+            (address, None if t.metrics_at is None else now - t.metrics_at, t.errors)
+            for address, t in self.scraper.targets.items()
+        ]
 
 
-async def run(options: Options, env: Mapping[str, str]) -> int:
-    clock = SystemClock()
-    scheduler = PoolScheduler(CostPolicy())
-    pool = PoolRuntime(scheduler)
-    key = (options.text("pool-namespace"), options.text("pool-name"))
-    service = PickService({key: pool}, clock, random.Random(), NoWatcher(), RandomIds().suffix(8))
-
-    def settle(event: Event) -> None:
-        scheduler.settle(event, clock.monotonic())
-
-    server = CalloutServer(
-        service,
-        doubted=lambda pick: settle(Doubted(pick)),
-        gone=lambda proxy: settle(ProxyGone(proxy)),
-    )
-    if options.endpoints:
-        scheduler.set_endpoints([Endpoint(a, a) for a in options.endpoints], clock.monotonic())
-        pool.synced = True
-    try:
-        await server.listen_tcp(options.text("bind-address"), options.number("pick-port"))
-        if options.text("pick-socket"):
-            await server.listen_unix(options.text("pick-socket"))
-    except OSError as error:
-        raise InferwayError("INFERWAY0410", f"can not listen: {error}") from None
+async def run(
+    options: Options, policy: Policy, env: Mapping[str, str], clock: Clock, identity: str
+) -> int:
+    """The process: signals, client, garbage collector."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if options.without_effect:
+        flags = list(options.without_effect)
+        _log.info("flags without effect in this picker", extra={"data": {"flags": flags}})
+    if options.number("v") >= 4:
+        logging.getLogger("inferway").setLevel(logging.DEBUG)
+    picker = Picker(options, policy, clock, identity)
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-    await stop.wait()
-    await server.drain()
+    gc.set_threshold(*GC_THRESHOLDS)
+    if options.endpoints:
+        await picker.run(None, stop)
+        return 0
+    path = options.text("kubeconfig") or env.get("KUBECONFIG", "")
+    config = kubeconfig.load(path) if path else kubeconfig.in_cluster(env)
+    async with KubeClient(config) as client:
+        await picker.run(client, stop)
     return 0
+
+
+def scrape_options(options: Options) -> ScrapeOptions:
+    """Flags about the model servers' metrics."""
+
+    def renamed(names: Names) -> Names:
+        changes: dict[str, Any] = {
+            field: (metrics_text.spec(options.text(flag)), *getattr(names, field))
+            for field, flag in (
+                ("waiting", "total-queued-requests-metric"),
+                ("running", "total-running-requests-metric"),
+                ("kv_use", "kv-cache-usage-percentage-metric"),
+                ("lora", "lora-info-metric"),
+                ("cache", "cache-info-metric"),
+            )
+            if options.text(flag)
+        }
+        return dataclasses.replace(names, **changes)
+
+    return ScrapeOptions(
+        scheme=options.text("model-server-metrics-scheme"),
+        port=options.number("model-server-metrics-port"),
+        path=options.text("model-server-metrics-path"),
+        insecure=options.flag("model-server-metrics-https-insecure-skip-verify"),
+        names=renamed,
+    )
+
+
+def _host(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

@@ -2,7 +2,7 @@
 
 Three numbers: seconds of prefill per uncached prompt token, seconds of one decode step, and how
 much a step grows with each further sequence. Everything is estimated in logarithms with bounded
-steps, because times are skewed: one slow client, one garbage collection or one wrong usage must not move
+steps, because times are skewed: one slow client, one pause or one wrong usage must not move
 an estimate far, and slow observations are trusted less than fast ones (a client can make an answer
 late but never early). An endpoint's own estimate is shrunk towards its group's.
 """

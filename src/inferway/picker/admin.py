@@ -1,0 +1,41 @@
+"""The picker's HTTP for operators: metrics, probes, and why a decision was what it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from inferway.picker.debug import DecisionRing
+from inferway.picker.telemetry import PickerCollector, exposition
+
+
+def application(
+    collector: PickerCollector, ring: DecisionRing, not_ready: Callable[[], str]
+) -> web.Application:
+    """``not_ready`` says what is missing, or nothing."""
+
+    async def metrics(request: web.Request) -> web.Response:
+        return web.Response(
+            body=exposition(collector), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )
+
+    async def healthz(request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(request: web.Request) -> web.Response:
+        missing = not_ready()
+        if missing:
+            return web.Response(text=f"not ready: {missing}\n", status=503)
+        return web.Response(text="ok\n")
+
+    async def decisions(request: web.Request) -> web.Response:
+        return web.Response(body=ring.as_json(), content_type="application/json")
+
+    app = web.Application()
+    app.router.add_get("/metrics", metrics)
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/debug/decisions", decisions)
+    return app

@@ -1,0 +1,138 @@
+"""A pool's endpoints from its Pods: ready Pods times target ports. Pure.
+
+Reads InferencePool and Pod objects as they come from the API server, leniently: what is not
+understood is left out, and a Pod that can not be read is no endpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from inferway.scheduling.snapshot import Endpoint
+
+# Which target ports of a Pod really serve; both names of the annotation.
+ACTIVE_PORTS = ("llm-d.ai/active-ports", "inference.networking.k8s.io/active-ports")
+
+
+class _Meta(msgspec.Struct):
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    deletionTimestamp: str | None = None  # noqa: N815
+
+
+class _PodCondition(msgspec.Struct):
+    type: str = ""
+    status: str = ""
+
+
+class _PodStatus(msgspec.Struct):
+    phase: str = ""
+    podIP: str = ""  # noqa: N815
+    conditions: list[_PodCondition] | None = None
+
+
+class Pod(msgspec.Struct):
+    """What makes a Pod an endpoint."""
+
+    metadata: _Meta = msgspec.field(default_factory=_Meta)
+    status: _PodStatus = msgspec.field(default_factory=_PodStatus)
+
+
+class _Port(msgspec.Struct):
+    number: int = 0
+
+
+class _Selector(msgspec.Struct):
+    matchLabels: dict[str, str] | None = None  # noqa: N815
+
+
+class _PoolSpec(msgspec.Struct):
+    selector: _Selector = msgspec.field(default_factory=_Selector)
+    targetPorts: list[_Port] = []  # noqa: N815
+
+
+class Pool(msgspec.Struct):
+    """Which Pods and which of their ports."""
+
+    metadata: _Meta = msgspec.field(default_factory=_Meta)
+    spec: _PoolSpec = msgspec.field(default_factory=_PoolSpec)
+
+    @property
+    def selector(self) -> str:
+        """The selector as a query of the API; an empty one selects nothing, as the CRD says."""
+        labels = self.spec.selector.matchLabels or {}
+        return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """Target port numbers in order."""
+        return tuple(port.number for port in self.spec.targetPorts)
+
+
+LEGACY_GROUP = "inference.networking.x-k8s.io"
+
+
+class _LegacySpec(msgspec.Struct):
+    selector: dict[str, str] | None = None
+    targetPortNumber: int = 0  # noqa: N815
+
+
+class _LegacyPool(msgspec.Struct):
+    metadata: _Meta = msgspec.field(default_factory=_Meta)
+    spec: _LegacySpec = msgspec.field(default_factory=_LegacySpec)
+
+
+def decode_pool(raw: Mapping[str, Any]) -> Pool:
+    """A pool of either group. Raises msgspec.ValidationError."""
+    if str(raw.get("apiVersion", "")).startswith(LEGACY_GROUP):
+        old = msgspec.convert(raw, _LegacyPool)
+        spec = _PoolSpec(_Selector(old.spec.selector), [_Port(old.spec.targetPortNumber)])
+        return Pool(old.metadata, spec)
+    return msgspec.convert(raw, Pool)
+
+
+def decode_pod(raw: Mapping[str, Any]) -> Pod:
+    """Raises msgspec.ValidationError."""
+    return msgspec.convert(raw, Pod)
+
+
+def endpoints_of(pool: Pool, pods: Iterable[Pod]) -> list[Endpoint]:
+    """Sorted by address, so that equal input gives equal output."""
+    found = []
+    for pod in pods:
+        if not _ready(pod) or not _selected(pool, pod):
+            continue
+        active = _active_ports(pod)
+        for port in pool.ports:
+            if active is not None and port not in active:
+                continue
+            host = f"[{pod.status.podIP}]" if ":" in pod.status.podIP else pod.status.podIP
+            found.append(Endpoint(f"{host}:{port}", pod.metadata.name, pod.metadata.labels or {}))
+    return sorted(found, key=lambda endpoint: endpoint.address)
+
+
+def _ready(pod: Pod) -> bool:
+    if pod.metadata.deletionTimestamp is not None or not pod.status.podIP:
+        return False
+    return any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions or ())
+
+
+def _selected(pool: Pool, pod: Pod) -> bool:
+    wanted = pool.spec.selector.matchLabels
+    labels = pod.metadata.labels or {}
+    return bool(wanted) and all(labels.get(k) == v for k, v in (wanted or {}).items())
+
+
+def _active_ports(pod: Pod) -> set[int] | None:
+    annotations = pod.metadata.annotations or {}
+    for name in ACTIVE_PORTS:
+        if name in annotations:
+            parts = (part.strip() for part in annotations[name].split(","))
+            return {int(part) for part in parts if part.isdigit()}
+    return None

@@ -1,0 +1,70 @@
+"""The access log service: Envoy tells here how requests went. A pump around ``entries``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+from envoy.service.accesslog.v3 import als_pb2
+
+from inferway.picker import entries
+from inferway.scheduling.events import Finished
+
+_log = logging.getLogger(__name__)
+
+SERVICE = "envoy.service.accesslog.v3.AccessLogService"
+# Envoy flushes a batch at 16 KiB by default; entries carry request headers.
+MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+
+
+class FeedbackService:
+    """Hands each entry with a pick id on as an event."""
+
+    def __init__(self, settle: Callable[[Finished], None]) -> None:
+        self._settle = settle
+        self.streams = 0
+
+    async def stream(self, messages: AsyncIterator[Any], context: Any) -> Any:
+        """One proxy worker's log; ends when the proxy ends it."""
+        self.streams += 1
+        try:
+            async for message in messages:
+                self.take(message)
+        finally:
+            self.streams -= 1
+        return als_pb2.StreamAccessLogsResponse()
+
+    def take(self, message: Any) -> None:
+        """One batch. An entry that can not be read costs itself only."""
+        for entry in message.http_logs.log_entry:
+            try:
+                event = entries.finished(entry)
+            except (ValueError, OverflowError) as error:
+                _log.warning(
+                    "access log entry not understood", extra={"data": {"error": str(error)}}
+                )
+                continue
+            if event is not None:
+                self._settle(event)
+
+    def handler(self) -> Any:
+        """What a grpc.aio server takes."""
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "StreamAccessLogs": grpc.stream_unary_rpc_method_handler(
+                    self.stream,
+                    request_deserializer=als_pb2.StreamAccessLogsMessage.FromString,
+                    response_serializer=als_pb2.StreamAccessLogsResponse.SerializeToString,
+                )
+            },
+        )
+
+
+def server(service: FeedbackService) -> Any:
+    """A server without ports."""
+    made = grpc.aio.server(options=[("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)])
+    made.add_generic_rpc_handlers((service.handler(),))
+    return made

@@ -1,0 +1,163 @@
+"""The few series of a model server's metrics that scheduling reads, found without parsing the rest.
+
+Knows the text exposition format and the names that engines use, newest first. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from inferway.scheduling.events import Scrape
+
+_LABEL = re.compile(rb'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
+_SELECTOR = re.compile(r"^([^{]+?)(?:\{(.*)\})?$")
+# Metric names of engines are read from people's flags; a comma list inside braces is split on this.
+_PAIR = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*"?([^",]*)"?\s*')
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One series: a name and labels that must be equal."""
+
+    name: bytes
+    labels: Mapping[bytes, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What to look for; the first spec of a list that has a series counts."""
+
+    waiting: tuple[Spec, ...]
+    running: tuple[Spec, ...]
+    kv_use: tuple[Spec, ...]
+    lora: tuple[Spec, ...] = ()
+    cache: tuple[Spec, ...] = ()
+    # Labels of the cache series: tokens of a block, number of blocks.
+    block_size: bytes = b"block_size"
+    blocks: bytes = b"num_gpu_blocks"
+
+
+def spec(text: str) -> Spec:
+    """``name`` or ``name{label=value,...}``, quotes optional, as the published flags take it."""
+    match = _SELECTOR.match(text.strip())
+    assert match is not None
+    pairs = _PAIR.findall(match[2] or "")
+    return Spec(match[1].strip().encode(), {k.encode(): v.encode() for k, v in pairs})
+
+
+def _specs(*names: str) -> tuple[Spec, ...]:
+    return tuple(spec(name) for name in names)
+
+
+ENGINES: Mapping[str, Names] = {
+    "vllm": Names(
+        waiting=_specs("vllm:num_requests_waiting"),
+        running=_specs("vllm:num_requests_running"),
+        kv_use=_specs("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+        lora=_specs("vllm:lora_requests_info"),
+        cache=_specs("vllm:cache_config_info"),
+    ),
+    "sglang": Names(
+        waiting=_specs("sglang:num_queue_reqs"),
+        running=_specs("sglang:num_running_reqs"),
+        kv_use=_specs("sglang:token_usage"),
+        cache=_specs("sglang:cache_config_info"),
+        block_size=b"page_size",
+        blocks=b"num_pages",
+    ),
+    "trtllm-serve": Names(
+        waiting=_specs("trtllm_num_requests_waiting"),
+        running=_specs("trtllm_num_requests_running"),
+        kv_use=_specs("trtllm_kv_cache_utilization"),
+    ),
+    "triton-tensorrt-llm": Names(
+        waiting=_specs("nv_trt_llm_request_metrics{request_type=waiting}"),
+        running=_specs("nv_trt_llm_request_metrics{request_type=scheduled}"),
+        kv_use=_specs("nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=fraction}"),
+    ),
+}
+
+
+def read(text: bytes, names: Names) -> Scrape | None:
+    """The signals of one exposition; None if it has neither queue nor running requests.
+
+    Servers with several engines show one series each: requests are summed, KV use is averaged.
+    """
+    waiting = _values(text, names.waiting)
+    running = _values(text, names.running)
+    if waiting is None and running is None:
+        return None
+    use = _values(text, names.kv_use)
+    max_loras, adapters = _lora(text, names.lora)
+    return Scrape(
+        waiting=sum(waiting or ()),
+        running=sum(running or ()),
+        kv_use=min(max(sum(use) / len(use), 0.0), 1.0) if use else 0.0,
+        kv_tokens=_kv_tokens(text, names),
+        max_loras=max_loras,
+        running_adapters=adapters,
+    )
+
+
+def _values(text: bytes, specs: tuple[Spec, ...]) -> list[float] | None:
+    for one in specs:
+        found = [value for _, value in _series(text, one)]
+        if found:
+            return found
+    return None
+
+
+def _lora(text: bytes, specs: tuple[Spec, ...]) -> tuple[int, frozenset[str]]:
+    """The series with the newest time counts; its two lists overlap and may hold blanks."""
+    best: Mapping[bytes, bytes] | None = None
+    newest = float("-inf")
+    for one in specs:
+        for labels, value in _series(text, one):
+            if value >= newest:
+                best, newest = labels, value
+    if best is None:
+        return 0, frozenset()
+    names = best.get(b"running_lora_adapters", b"") + b"," + best.get(b"waiting_lora_adapters", b"")
+    adapters = {part.strip().decode(errors="replace") for part in names.split(b",")}
+    return _int(best.get(b"max_lora", b"")), frozenset(adapters - {""})
+
+
+def _kv_tokens(text: bytes, names: Names) -> int:
+    total = 0
+    for one in names.cache:
+        for labels, _ in _series(text, one):
+            total += _int(labels.get(names.block_size, b"")) * _int(labels.get(names.blocks, b""))
+    return total
+
+
+def _int(digits: bytes) -> int:
+    return int(digits) if digits.isdigit() and len(digits) < 12 else 0
+
+
+def _series(text: bytes, wanted: Spec) -> Iterator[tuple[Mapping[bytes, bytes], float]]:
+    """Series of one name whose labels match, with values that are numbers."""
+    name = wanted.name
+    start = 0
+    while (start := text.find(name, start)) >= 0:
+        at, start = start, start + len(name)
+        if at > 0 and text[at - 1 : at] != b"\n":
+            continue
+        end = text.find(b"\n", at)
+        line = text[at + len(name) : end if end >= 0 else len(text)]
+        labels: dict[bytes, bytes] = {}
+        rest = line
+        if line[:1] == b"{":
+            labels = dict(_LABEL.findall(line))
+            rest = line[line.rfind(b"}") + 1 :]
+        elif line[:1] not in (b" ", b"\t"):
+            continue
+        if any(labels.get(key) != value for key, value in wanted.labels.items()):
+            continue
+        try:
+            value = float(rest.split()[0])
+        except (ValueError, IndexError):
+            continue
+        if value == value and abs(value) != float("inf"):
+            yield labels, value

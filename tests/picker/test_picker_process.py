@@ -1,0 +1,196 @@
+"""The whole picker in this process: real sockets, real gRPC, model servers that are fakes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import grpc
+import pytest
+from envoy.data.accesslog.v3 import accesslog_pb2
+from envoy.service.accesslog.v3 import als_pb2
+from fake_server import FakeServer
+
+from inferway.base.clock import SystemClock
+from inferway.picker import flags, health
+from inferway.picker.run import Picker
+from inferway.scheduling.policy import CostPolicy
+
+BASE = {"id": "m", "object": "model", "parent": None}
+DEADLINE_SECONDS = 5.0
+
+
+@asynccontextmanager
+async def picker_for(*servers: str, extra: tuple[str, ...] = ()) -> AsyncIterator[Picker]:
+    argv = ["--pool-name", "p", "--pool-namespace", "ns", "--bind-address", "127.0.0.1"]
+    argv += ["--endpoints", ",".join(servers), "--pick-port", "0", "--feedback-port", "0"]
+    argv += ["--grpc-health-port", "0", "--metrics-port", "0", *extra]
+    picker = Picker(flags.parse(argv, {}), CostPolicy(), SystemClock(), "test")
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        work = tasks.create_task(picker.run(None, stop))
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                await until(lambda: picker.pool.synced)
+            yield picker
+        finally:
+            stop.set()
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                await work
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Lets the loop run until it holds; the caller sets the deadline."""
+    loop = asyncio.get_running_loop()
+    while not condition():
+        turn = asyncio.Event()
+        loop.call_later(0.005, turn.set)
+        await turn.wait()
+
+
+async def ask(
+    picker: Picker, body: object, path: str = "/v1/completions", **headers: str
+) -> tuple[int, Mapping[str, str], bytes]:
+    url = f"http://127.0.0.1:{picker.ports['pick']}/pick/ns/p{path}"
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(url, data=data, headers=headers) as answer,
+    ):
+        return answer.status, answer.headers, await answer.read()
+
+
+def entry(pick: str, served: str, prompt: int = 40) -> object:
+    made = accesslog_pb2.HTTPAccessLogEntry()
+    made.request.request_headers["x-inferway-pick"] = pick
+    made.response.response_code.value = 200
+    host, _, port = served.rpartition(":")
+    made.common_properties.upstream_remote_address.socket_address.address = host
+    made.common_properties.upstream_remote_address.socket_address.port_value = int(port)
+    made.common_properties.upstream_request_attempt_count = 1
+    made.common_properties.time_to_first_upstream_rx_byte.FromMilliseconds(50)
+    usage = made.common_properties.metadata.filter_metadata["inferway.usage"]
+    usage["prompt_tokens"] = prompt
+    usage["completion_tokens"] = 7
+    return made
+
+
+async def test_picks_a_server_and_hears_how_it_went() -> None:
+    async with FakeServer([BASE]).serving() as server, picker_for(server.address) as picker:
+        status, headers, _ = await ask(
+            picker, {"model": "m", "prompt": "x" * 400}, **{"x-request-id": "r-1"}
+        )
+        assert status == 200
+        assert headers["x-gateway-destination-endpoint"] == server.address
+        assert headers["x-request-id"] == "r-1"
+        assert picker.scheduler.in_flight() == {server.address: 1}
+        message = als_pb2.StreamAccessLogsMessage()
+        message.http_logs.log_entry.append(entry(headers["x-inferway-pick"], server.address))
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{picker.ports['feedback']}") as channel:
+            call = channel.stream_unary(
+                "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs",
+                request_serializer=als_pb2.StreamAccessLogsMessage.SerializeToString,
+                response_deserializer=als_pb2.StreamAccessLogsResponse.FromString,
+            )
+            await call(iter([message, message]), timeout=DEADLINE_SECONDS)
+        assert picker.scheduler.in_flight() == {server.address: 0}
+        url = f"http://127.0.0.1:{picker.ports['metrics']}"
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"{url}/metrics") as answer:
+                text = await answer.text()
+            async with session.get(f"{url}/debug/decisions") as answer:
+                seen = (await answer.json())["decisions"]
+            async with session.get(f"{url}/readyz") as answer:
+                assert await answer.text() == "ok\n"
+    assert 'inferway_picker_decisions_total{outcome="chosen",pool="ns/p"} 1.0' in text
+    # The doubled entry released nothing twice.
+    assert 'inferway_picker_reservations_released_total{pool="ns/p",reason="finished"} 1.0' in text
+    assert seen[0]["chosen"] == [server.address]
+    assert seen[0]["request_id"] == "r-1"
+
+
+async def test_unknown_model_asks_the_servers_once_and_names_what_there_is() -> None:
+    async with FakeServer([BASE]).serving() as server, picker_for(server.address) as picker:
+        server.models = [BASE, {"id": "new-adapter", "parent": "m"}]
+        status, headers, _ = await ask(picker, {"model": "new-adapter", "prompt": "x"})
+        assert (status, headers.get("x-gateway-destination-endpoint")) == (200, server.address)
+        asked = server.asked.count("models")
+        status, headers, body = await ask(picker, {"model": "nobody", "prompt": "x"})
+        assert status == 404
+        assert server.asked.count("models") == asked
+        error = json.loads(body)["error"]
+        assert error["code"] == "model_not_found"
+        assert error["param"] == "model"
+        assert "m, new-adapter" in error["message"]
+        assert headers["x-should-retry"] == "false"
+
+
+async def test_no_endpoint_is_503_with_retry() -> None:
+    async with picker_for() as picker:
+        status, headers, body = await ask(picker, {"model": "m", "prompt": "x"})
+    assert status == 503
+    assert headers["retry-after"] == "1"
+    assert headers["retry-after-ms"] == "1000"
+    assert headers["x-should-retry"] == "true"
+    assert json.loads(body)["error"]["code"] == "no_endpoint"
+
+
+@pytest.mark.slow
+async def test_a_hung_server_holds_back_only_itself() -> None:
+    async with (
+        FakeServer([BASE]).serving() as good,
+        FakeServer([BASE]).serving() as bad,
+    ):
+        bad.hang.clear()
+        argv_servers = (good.address, bad.address)
+        async with picker_for(*argv_servers) as picker:
+            good.metrics = "vllm:num_requests_waiting 3\nvllm:num_requests_running 2\n"
+            await ask(picker, {"model": "m", "prompt": "x"})
+            columns = picker.scheduler.columns
+            slot = picker.scheduler.slot(good.address)
+            assert slot is not None
+            before = picker.scraper.targets[good.address].metrics_at
+            picker.scraper.targets[good.address].metrics_due = 0.0
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                await until(lambda: picker.scraper.targets[good.address].metrics_at != before)
+            assert (columns.waiting[slot], columns.running[slot]) == (3.0, 2.0)
+
+
+async def test_health_by_name() -> None:
+    async with FakeServer([BASE]).serving() as server, picker_for(server.address) as picker:
+        target = f"127.0.0.1:{picker.ports['health']}"
+        async with grpc.aio.insecure_channel(target) as channel:
+            check = channel.unary_unary(f"/{health.SERVICE}/Check")
+
+            async def state(name: str) -> bytes:
+                data = name.encode()
+                message = bytes([0x0A, len(data)]) + data if data else b""
+                return bytes(await check(message, timeout=DEADLINE_SECONDS))
+
+            assert await state("") == b"\x08\x01"
+            assert await state("readiness") == b"\x08\x01"
+            assert await state("liveness") == b"\x08\x01"
+            assert await state(health.EXT_PROC_SERVICE) == b"\x08\x02"
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await state("nonsense")
+            assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+            picker.pool.synced = False
+            assert await state("readiness") == b"\x08\x02"
+
+
+async def test_unix_socket_answers_and_goes_with_the_picker(tmp_path: Path) -> None:
+    path = tmp_path / "pick.sock"
+    path.write_bytes(b"left behind")
+    async with picker_for("127.0.0.1:1", extra=("--pick-socket", str(path))) as picker:
+        connector = aiohttp.UnixConnector(str(path))
+        async with aiohttp.ClientSession(connector=connector) as session:
+            url = "http://picker/pick/ns/p/v1/models"
+            async with session.get(url) as answer:
+                assert answer.status == 200
+            assert answer.headers["x-gateway-destination-endpoint"] == "127.0.0.1:1"
+        assert picker.scheduler.in_flight() == {"127.0.0.1:1": 1}
+    assert not path.exists()

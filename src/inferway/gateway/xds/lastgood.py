@@ -1,0 +1,68 @@
+"""What a Gateway's proxies may have: the wanted resources, less those that a proxy refused.
+
+A refused version is replaced by the last version of that name that some proxy took, so that a new
+proxy starts with what the others serve and never with a hole. Pure values and sets; no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from inferway.gateway.envoy.resources import Resource, Resources
+
+
+class LastGood:
+    """Remembers verdicts of one Gateway's proxies."""
+
+    def __init__(self) -> None:
+        self._good: dict[tuple[str, str], Resource] = {}
+        self._refused: dict[tuple[str, str], dict[str, str]] = {}
+
+    def accepted(self, type_url: str, resource: Resource) -> None:
+        """Notes that a proxy took a resource.
+
+        A version that another proxy refused is no good one: which of the two is right can not be
+        known, so the refusal stands until the content changes.
+        """
+        key = (type_url, resource.name)
+        if resource.version not in self._refused.get(key, ()):
+            self._good[key] = resource
+
+    def refused(self, type_url: str, name: str, version: str, message: str) -> bool:
+        """Notes a refusal; True if it is news."""
+        verdicts = self._refused.setdefault((type_url, name), {})
+        news = version not in verdicts
+        verdicts[version] = message
+        return news
+
+    def effective(self, wanted: Resources) -> Resources:
+        """``wanted`` with refused versions replaced, or left out where nothing good is known."""
+        if not self._refused:
+            return wanted
+        return {url: self._type(url, resources) for url, resources in wanted.items()}
+
+    def refusals(self, wanted: Resources) -> dict[tuple[str, str], str]:
+        """The refusals that concern what is wanted: (type, name) to Envoy's words."""
+        found = {}
+        for (url, name), verdicts in sorted(self._refused.items()):
+            resource = wanted[url].get(name)
+            if resource is not None and resource.version in verdicts:
+                found[url, name] = verdicts[resource.version]
+        return found
+
+    def forget(self, wanted: Resources) -> None:
+        """Drops what is about names that do not exist any more."""
+        for memory in (self._good, self._refused):
+            for url, name in [key for key in memory if key[1] not in wanted[key[0]]]:
+                del memory[url, name]
+
+    def _type(self, url: str, resources: Mapping[str, Resource]) -> Mapping[str, Resource]:
+        chosen = {}
+        for name, resource in resources.items():
+            if resource.version in self._refused.get((url, name), ()):
+                good = self._good.get((url, name))
+                if good is None:
+                    continue
+                resource = good
+            chosen[name] = resource
+        return chosen

@@ -72,15 +72,15 @@ class Informer(Generic[T]):
         self._optional = optional
         self._jitter = jitter
         self._backoff = backoff
-        self._subscribers: list[Callable[[Change[T]], None]] = []
+        self._subscribers: list[Callable[[Change[T]], object]] = []
         self._version = ""
         self._gone_uids: set[str] = set()
 
-    def subscribe(self, callback: Callable[[Key], None]) -> None:
+    def subscribe(self, callback: Callable[[Key], object]) -> None:
         """Calls back with the key of each change, and at once for all that is in the store."""
         self.subscribe_changes(lambda change: callback(change.key))
 
-    def subscribe_changes(self, callback: Callable[[Change[T]], None]) -> None:
+    def subscribe_changes(self, callback: Callable[[Change[T]], object]) -> None:
         """As ``subscribe``, with the values before and after."""
         self._subscribers.append(callback)
         for key, value in list(self.store.items()):
@@ -122,6 +122,10 @@ class Informer(Generic[T]):
             return
         self._gone_uids.add(uid)
         self._publish(self.store.remove(key))
+
+    def clear(self) -> None:
+        """Empties the store, with callbacks; for a kind that is not served any more."""
+        self._replace([], "")
 
     async def _list(self) -> None:
         try:

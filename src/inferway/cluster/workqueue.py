@@ -102,6 +102,10 @@ class WorkQueue(Generic[K]):
         self._timers.clear()
 
 
+class RetryLater(Exception):  # noqa: N818 - a wish, not an error
+    """A reconciler wants its key again after the back-off; whoever needs to know knows already."""
+
+
 Reconcile = Callable[[K], Awaitable[float | None]]
 """Brings one key to its wanted state; returns the seconds after which to look again, or None."""
 
@@ -142,7 +146,7 @@ async def run_reconciler(
 
 def _note(queue: str, key: Hashable, count: int, error: Exception) -> None:
     data = {"queue": queue, "key": str(key), "failures": count, "error": str(error)}
-    if isinstance(error, ConflictError):
+    if isinstance(error, ConflictError | RetryLater):
         # Someone else wrote first, which the next look will show.
         _log.debug("a look is repeated", extra={"data": data})
     elif isinstance(error, InferwayError):

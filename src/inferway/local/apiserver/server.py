@@ -19,10 +19,15 @@ from inferway.base.clock import Clock, SystemClock
 from inferway.base.errors import InferwayError
 from inferway.base.ids import Ids, RandomIds
 from inferway.local.apiserver import kubeconfig, pki
+from inferway.local.apiserver.http.bodies import Bodies
 from inferway.local.apiserver.http.credentials import Credentials
 from inferway.local.apiserver.http.handler import Handler
 from inferway.local.apiserver.http.objects import ObjectVerbs
+from inferway.local.apiserver.http.openapi import OpenApi, no_components
+from inferway.local.apiserver.http.protobuf import load_table
+from inferway.local.apiserver.http.reviews import Reviews
 from inferway.local.apiserver.http.streams import Watchers
+from inferway.local.apiserver.http.subresources import Subresources
 from inferway.local.apiserver.registry.bootstrap import bootstrap
 from inferway.local.apiserver.registry.builtin import builtin_kinds
 from inferway.local.apiserver.registry.index import index_of
@@ -89,13 +94,7 @@ class ApiServer:
         store = Store(database, index_of, options.limits)
         kinds = KindTable(builtin_kinds())
         registry = Registry(Parts(store, kinds, PlainRules(), options.clock, options.ids))
-        handler = Handler(
-            kinds,
-            Credentials(credentials, store, options.clock),
-            ObjectVerbs(registry, Watchers()),
-            {},
-            lambda request, path: None,
-        )
+        handler = _handler(registry, credentials, options.clock)
         runner = web.ServerRunner(
             web.Server(handler, access_log=None, keepalive_timeout=KEEPALIVE_SECONDS)
         )
@@ -115,6 +114,20 @@ class ApiServer:
         self.port = int(runner.addresses[0][1])
         bootstrap(registry, options.address, self.port, credentials.ca.certificate.decode())
         kubeconfig.write(self.kubeconfig, self.url, credentials)
+
+
+def _handler(registry: Registry, credentials: pki.Pki, clock: Clock) -> Handler:
+    """Puts the faces together."""
+    bodies = Bodies(load_table())
+    judge = Credentials(credentials, registry.store, clock)
+    subresources = Subresources(registry, bodies, credentials.signing_key, clock)
+    return Handler(
+        registry.kinds,
+        judge,
+        ObjectVerbs(registry, Watchers(), bodies),
+        {**subresources.table(), **Reviews(judge, bodies).table()},
+        OpenApi(registry.kinds, no_components).answer,
+    )
 
 
 def _cannot_listen(options: ApiServerOptions, error: OSError) -> InferwayError:

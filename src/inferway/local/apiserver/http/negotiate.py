@@ -1,6 +1,7 @@
 """Media types: what a client accepts, and what a body is.
 
-JSON is spoken, and YAML is read. Protobuf and CBOR are refused so that clients fall back to JSON.
+JSON is spoken; YAML and Kubernetes' protobuf are read. No answer is given in protobuf or CBOR:
+every client that asks for them takes JSON as its second choice.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Any
 import msgspec
 import yaml
 
+from inferway.local.apiserver.http import protobuf
+from inferway.local.apiserver.http.protobuf import WireTable
 from inferway.local.apiserver.registry import errors
 
 JSON = "application/json"
@@ -70,7 +73,7 @@ def accept(header: str, *, as_kinds: tuple[str, ...] = ()) -> Accept:
     raise errors.not_acceptable(ACCEPTED)
 
 
-def decode_body(content_type: str, body: bytes) -> Any:
+def decode_body(content_type: str, body: bytes, wire: WireTable | None = None) -> Any:
     """A request's body as a JSON value. Raises StatusError 400 and 415."""
     media = content_type.split(";")[0].strip().lower()
     if media in (YAML, "application/apply-patch+yaml", "text/yaml", "application/x-yaml"):
@@ -80,6 +83,11 @@ def decode_body(content_type: str, body: bytes) -> Any:
             return msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise errors.bad_request(f"the body of the request is not JSON: {error}") from None
+    if media == protobuf.MEDIA_TYPE and wire is not None:
+        try:
+            return protobuf.decode(wire, body)
+        except protobuf.WireError as error:
+            raise errors.bad_request(f"the body of the request can not be read: {error}") from None
     raise errors.unsupported_media_type(ACCEPTED)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
@@ -18,7 +16,7 @@ from inferway.local.apiserver.http.answers import (
     list_response,
     respond,
 )
-from inferway.local.apiserver.http.bodies import read_body
+from inferway.local.apiserver.http.bodies import Bodies, read_body
 from inferway.local.apiserver.http.streams import Watchers, stream_watch
 from inferway.local.apiserver.registry import deleting, errors, patching_verbs, reading
 from inferway.local.apiserver.registry.kinds import Kind
@@ -33,6 +31,7 @@ class ObjectVerbs:
 
     registry: Registry
     watchers: Watchers
+    bodies: Bodies
 
     async def handle(self, request: BaseRequest, target: Target) -> web.StreamResponse:
         method = request.method
@@ -96,13 +95,13 @@ class ObjectVerbs:
     async def _create(self, request: BaseRequest, target: Target) -> web.StreamResponse:
         form = self._form(request, OBJECT_FORMS)
         options = parameters.write_options(request.query, _agent(request))
-        body = await decoded(request)
+        body = await self.bodies.value(request)
         return self._written(self.registry.create(target, body, options), target.kind, form)
 
     async def _update(self, request: BaseRequest, target: Target) -> web.StreamResponse:
         form = self._form(request, OBJECT_FORMS)
         options = parameters.write_options(request.query, _agent(request))
-        body = await decoded(request)
+        body = await self.bodies.value(request)
         return self._written(self.registry.update(target, body, options), target.kind, form)
 
     async def _patch(self, request: BaseRequest, target: Target) -> web.StreamResponse:
@@ -118,9 +117,7 @@ class ObjectVerbs:
 
     async def _delete(self, request: BaseRequest, target: Target) -> web.StreamResponse:
         form = self._form(request, OBJECT_FORMS)
-        body = await read_body(request)
-        media = request.headers.get("Content-Type", "")
-        given = negotiate.decode_body(media, body) if body.strip() else None
+        given = await self.bodies.optional(request)
         options = parameters.delete_options(request.query, given)
         if target.name:
             written = deleting.delete(self.registry, target, options)
@@ -148,12 +145,3 @@ class ObjectVerbs:
 
 def _agent(request: BaseRequest) -> str:
     return request.headers.get("User-Agent", "")
-
-
-async def decoded(request: BaseRequest) -> Any:
-    """The body of a request as a JSON value. Raises StatusError."""
-    headers: Mapping[str, str] = request.headers
-    body = await read_body(request)
-    if not body:
-        raise errors.bad_request("the request has no body")
-    return negotiate.decode_body(headers.get("Content-Type", ""), body)

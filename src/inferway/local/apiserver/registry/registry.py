@@ -204,6 +204,14 @@ class Registry:
         except TooLargeError as error:
             raise too_large(error) from None
 
+    def finalize(self, target: Target, stored: Stored, obj: Object) -> Object:
+        """Stores an object whose finalizers have changed, or lets it go with the last one."""
+        if finished(target.kind, obj):
+            self.remove(target, obj, stored.revision)
+        else:
+            self.save(target, obj, stored.revision)
+        return obj
+
     def remove(self, target: Target, obj: Object, expected: int) -> None:
         """Deletes an object for good."""
         self.store.delete(self.key(target), renderer(target.kind, obj), expected)
@@ -281,12 +289,12 @@ def renderer(kind: Kind, obj: Object) -> Callable[[int], bytes]:
     return render
 
 
-def shaped(target: Target, obj: Any) -> Object:
+def shaped(target: Target, given: Any) -> Object:
     """A copy of a request's object that has kind, apiVersion and a metadata map."""
     kind = target.kind
-    if not isinstance(obj, dict):
+    if not isinstance(given, dict):
         raise errors.bad_request(f"the object provided is not a {kind.kind}")
-    obj = dict(obj)
+    obj: Object = dict(given)
     got = (obj.get("apiVersion") or kind.api_version, obj.get("kind") or kind.kind)
     if got != (kind.api_version, kind.kind):
         raise errors.bad_request(

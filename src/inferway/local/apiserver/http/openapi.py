@@ -1,0 +1,151 @@
+"""OpenAPI v3 documents: an index, and one document for each group and version.
+
+Made on demand and kept until the kinds change. The hash in an address lets kubectl cache on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from aiohttp.web_request import BaseRequest
+
+from inferway.local.apiserver.http.answers import raw, respond
+from inferway.local.apiserver.registry import errors
+from inferway.local.apiserver.registry.kinds import Kind, KindTable
+from inferway.local.apiserver.registry.patching_verbs import PATCH_TYPES, STRATEGIC_PATCH
+
+_REFERENCE = "#/components/schemas/"
+# Gives the schemas of one group and version: component name -> schema, and kind -> component name.
+Components = Callable[[list[Kind]], tuple[dict[str, Any], Mapping[str, str]]]
+
+
+@dataclass(slots=True)
+class OpenApi:
+    """Answers under ``/openapi``."""
+
+    kinds: KindTable
+    components: Components
+    _generation: int = -1
+    _documents: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+
+    def answer(self, request: BaseRequest, path: str) -> web.StreamResponse | None:
+        if path == "/openapi/v2":
+            # kubectl asks for protobuf here, and needs it only where v3 is missing.
+            raise errors.not_acceptable(["application/json"])
+        if path == "/openapi/v3":
+            return respond({"paths": self._index()})
+        name = path.removeprefix("/openapi/v3/")
+        if name == path:
+            return None
+        found = self._document(name)
+        if found is None:
+            return None
+        body, etag = found
+        if request.headers.get("If-None-Match") == f'"{etag}"':
+            return web.Response(status=304)
+        response = raw(body)
+        response.headers["ETag"] = f'"{etag}"'
+        if request.query.get("hash") == etag:
+            response.headers["Cache-Control"] = "public, immutable"
+        return response
+
+    def _index(self) -> dict[str, Any]:
+        index = {}
+        for name in self._names():
+            found = self._document(name)
+            assert found is not None
+            index[name] = {"serverRelativeURL": f"/openapi/v3/{name}?hash={found[1]}"}
+        return index
+
+    def _names(self) -> list[str]:
+        return sorted({document_name(kind) for kind in self.kinds.all()})
+
+    def _document(self, name: str) -> tuple[bytes, str] | None:
+        if self._generation != self.kinds.generation:
+            self._documents.clear()
+            self._generation = self.kinds.generation
+        if name not in self._documents:
+            kinds = [kind for kind in self.kinds.all() if document_name(kind) == name]
+            if not kinds:
+                return None
+            body = msgspec.json.encode(document(kinds, self.components))
+            digest = hashlib.sha256(body).hexdigest()[:32].upper()
+            self._documents[name] = (body, digest)
+        return self._documents[name]
+
+
+def document_name(kind: Kind) -> str:
+    """``api/v1`` or ``apis/GROUP/VERSION``."""
+    return f"apis/{kind.api_version}" if kind.group else f"api/{kind.version}"
+
+
+def document(kinds: list[Kind], components: Components) -> dict[str, Any]:
+    """The OpenAPI document of one group and version."""
+    schemas, names = components(kinds)
+    paths: dict[str, Any] = {}
+    for kind in kinds:
+        reference = names.get(kind.kind)
+        schema = {"$ref": _REFERENCE + reference} if reference else {"type": "object"}
+        scope = "/namespaces/{namespace}" if kind.namespaced else ""
+        collection = f"/{document_name(kind)}{scope}/{kind.plural}"
+        paths[collection] = _collection(kind, schema)
+        if "get" in kind.verbs:
+            paths[f"{collection}/{{name}}"] = _object(kind, schema)
+    return {
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": "v1.37.0"},
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
+
+
+def _query(name: str, kind: str = "string") -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": {"type": kind, "uniqueItems": True}}
+
+
+def _operation(kind: Kind, action: str, parameters: list[str]) -> dict[str, Any]:
+    return {
+        "operationId": f"{action}{kind.group}{kind.version}{kind.kind}",
+        "x-kubernetes-action": action,
+        "x-kubernetes-group-version-kind": {
+            "group": kind.group,
+            "version": kind.version,
+            "kind": kind.kind,
+        },
+        "parameters": [_query(name) for name in parameters],
+        "responses": {"200": {"description": "OK"}},
+    }
+
+
+_WRITE = ["dryRun", "fieldManager", "fieldValidation"]
+
+
+def _collection(kind: Kind, schema: dict[str, Any]) -> dict[str, Any]:
+    post = _operation(kind, "post", _WRITE)
+    post["requestBody"] = {"content": {"application/json": {"schema": schema}}}
+    operations = {"post": post}
+    if "list" in kind.verbs:
+        operations["get"] = _operation(kind, "list", ["labelSelector", "fieldSelector"])
+    return operations
+
+
+def _object(kind: Kind, schema: dict[str, Any]) -> dict[str, Any]:
+    get = _operation(kind, "get", [])
+    get["responses"]["200"]["content"] = {"application/json": {"schema": schema}}
+    put = _operation(kind, "put", _WRITE)
+    put["requestBody"] = {"content": {"application/json": {"schema": schema}}}
+    patch = _operation(kind, "patch", [*_WRITE, "force"])
+    forms = [form for form in PATCH_TYPES if not (kind.custom and form == STRATEGIC_PATCH)]
+    patch["requestBody"] = {"content": {form: {"schema": {"type": "object"}} for form in forms}}
+    delete = _operation(kind, "delete", ["dryRun", "gracePeriodSeconds", "propagationPolicy"])
+    return {"get": get, "put": put, "patch": patch, "delete": delete}
+
+
+def no_components(kinds: list[Kind]) -> tuple[dict[str, Any], Mapping[str, str]]:
+    """Documents without schemas: validation by the server works, explanations do not."""
+    return {}, {}

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from inferway.base.errors import InferwayError, UsageError
-from inferway.bench import backends, live, overhead, plain, processes, report, wrk
+from inferway.bench import backends, datapath, live, overhead, plain, processes, report, wrk
 from inferway.bench.target import Target
 
 # Each test process has addresses of its own, far from those of stacks.
@@ -160,6 +160,23 @@ def test_a_round_through_plain_envoy(
     assert measured.backend_cpu > 0
 
 
+@pytest.mark.slow
+def test_the_data_path_answers_and_is_measured(tmp_path: Path) -> None:
+    if shutil.which("wrk") is None:
+        pytest.skip("wrk is not here: apt-get install wrk")
+    hosts = (f"{NET}.21", f"{NET}.22")
+    with (
+        backends.running(hosts, tmp_path) as servers,
+        datapath.running(f"{NET}.23", hosts, tmp_path, concurrency=1) as target,
+    ):
+        run = wrk.WrkRun(target.url, overhead.bodies(1024), 1.0, rate=100.0)
+        measured = overhead.Bench(servers.process.pid, tmp_path).round(target, run)
+    assert measured.result.errors == 0
+    assert measured.result.requests > 30
+    assert measured.micros("envoy") > 0
+    assert measured.micros("picker") > 0
+
+
 def test_a_port_that_nobody_opens_is_an_error(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", ""], text=True)
     process.wait()
@@ -170,3 +187,4 @@ def test_a_port_that_nobody_opens_is_an_error(tmp_path: Path) -> None:
 def test_the_command_line() -> None:
     options = overhead.parse(["--seconds", "1", "--rounds", "2", "--body-bytes", "512"])
     assert options == overhead.Options(1.0, 2, (512,), Path("build/bench/overhead.json"))
+    assert overhead.parse(["--data-path"]).data_path

@@ -4,7 +4,8 @@
 
 wrk -> Envoy -> two backends that answer at once. The two systems take turns, so that what the
 machine does meanwhile hits both. The sum of a system is the CPU of all its processes, the local
-cluster's included; wrk and the backends are outside of it.
+cluster's included; wrk and the backends are outside of it. ``--data-path`` measures Envoy and
+picker without the cluster around them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inferway.base.errors import InferwayError
-from inferway.bench import backends, live, plain, processes, report, wrk
+from inferway.bench import backends, datapath, live, plain, processes, report, wrk
 from inferway.bench.target import Target
 
 COLUMNS = (
@@ -37,6 +39,8 @@ COLUMNS = (
 BODIES = 64
 WARM_UP_SECONDS = 1.0
 HALF = 0.5
+# Second byte of the addresses without a cluster: beyond those that stacks take.
+DATA_PATH_NETWORK = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class Options:
     rounds: int = 3
     body_bytes: tuple[int, ...] = (1024, 4096)
     output: Path = Path("build/bench/overhead.json")
+    data_path: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,19 +174,43 @@ def at_half_load(
     return [*named, added]
 
 
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Everything that runs: what measures, what is measured, plain Envoy first."""
+
+    bench: Bench
+    targets: tuple[Target, ...]
+    backends: str
+
+
 @contextmanager
-def everything(folder: Path) -> Iterator[tuple[Bench, list[Target], str]]:
-    """Backends, plain Envoy and a whole stack while the block runs; names the kind of backend."""
+def whole_stack(folder: Path) -> Iterator[Scene]:
+    """Backends, a whole stack and plain Envoy while the block runs."""
     with ExitStack() as stack:
         cluster = stack.enter_context(live.empty_stack(folder))
         servers = stack.enter_context(backends.running(live.addresses(cluster), folder))
         url = asyncio.run(live.deploy(cluster))
         measured = live.target(cluster, url)
-        concurrency = envoy_concurrency(measured)
-        alone = stack.enter_context(
-            plain.running(f"{cluster.network}.127.252", servers.addresses, folder, concurrency)
+        alone = plain.running(
+            f"{cluster.network}.127.252", servers.addresses, folder, envoy_concurrency(measured)
         )
-        yield Bench(servers.process.pid, folder), [alone, measured], servers.kind
+        targets = (stack.enter_context(alone), measured)
+        yield Scene(Bench(servers.process.pid, folder), targets, servers.kind)
+
+
+@contextmanager
+def data_path(folder: Path) -> Iterator[Scene]:
+    """Backends, Envoy with picker, and plain Envoy while the block runs."""
+    network = f"127.{DATA_PATH_NETWORK}.0"
+    cores = len(os.sched_getaffinity(0))
+    with ExitStack() as stack:
+        hosts = (f"{network}.1", f"{network}.2")
+        servers = stack.enter_context(backends.running(hosts, folder))
+        targets = (
+            stack.enter_context(plain.running(f"{network}.3", hosts, folder, cores)),
+            stack.enter_context(datapath.running(f"{network}.4", hosts, folder, cores)),
+        )
+        yield Scene(Bench(servers.process.pid, folder), targets, servers.kind)
 
 
 def envoy_concurrency(target: Target) -> int:
@@ -193,19 +222,19 @@ def envoy_concurrency(target: Target) -> int:
                 return int(following)
             if word.startswith("--concurrency="):
                 return int(word.partition("=")[2])
-    return int(str(processes.machine()["cores"]))
+    return len(os.sched_getaffinity(0))
 
 
 def measure(options: Options, folder: Path) -> tuple[dict[str, object], list[dict[str, object]]]:
     """The machine and all rows. Raises InferwayError."""
     wrk.find_wrk()
-    with everything(folder) as (bench, targets, kind):
+    with (data_path if options.data_path else whole_stack)(folder) as scene:
         rows: list[dict[str, object]] = []
         for size in options.body_bytes:
-            rows += saturated(bench, targets, size, options)
+            rows += saturated(scene.bench, scene.targets, size, options)
         rate = HALF * float(str(rows[1]["requests_per_second"]))
-        rows += at_half_load(bench, targets, rate, options)
-    return processes.machine() | {"backends": kind}, rows
+        rows += at_half_load(scene.bench, scene.targets, rate, options)
+    return processes.machine() | {"backends": scene.backends}, rows
 
 
 def parse(argv: Sequence[str]) -> Options:
@@ -216,8 +245,10 @@ def parse(argv: Sequence[str]) -> Options:
     parser.add_argument("--rounds", type=int, default=defaults.rounds)
     parser.add_argument("--body-bytes", type=int, nargs="+", default=list(defaults.body_bytes))
     parser.add_argument("--output", type=Path, default=defaults.output)
-    found = parser.parse_args(argv)
-    return Options(found.seconds, found.rounds, tuple(found.body_bytes), found.output)
+    parser.add_argument("--data-path", action="store_true", help="without the cluster around it")
+    words = vars(parser.parse_args(argv))
+    words["body_bytes"] = tuple(words["body_bytes"])
+    return Options(**words)
 
 
 def main(argv: Sequence[str]) -> int:

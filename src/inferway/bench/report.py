@@ -11,6 +11,8 @@ from rich.table import Table
 
 Row = Mapping[str, object]
 DIGITS = 3
+# Wide enough for the longest name with all columns, also where the output is no terminal.
+TABLE_COLUMNS_MIN = 130
 
 
 def rounded(row: Row) -> dict[str, object]:
@@ -34,7 +36,9 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
     """Prints the chosen columns; what a row lacks is left empty."""
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(column, justify="left" if column == "system" else "right")
+        table.add_column(column, justify="left" if column == "system" else "right", no_wrap=True)
     for row in map(rounded, rows):
         table.add_row(*[str(row.get(column, "")) for column in columns])
-    Console(soft_wrap=True).print(table)
+    console = Console()
+    console.width = max(console.width, TABLE_COLUMNS_MIN)
+    console.print(table)

@@ -2,8 +2,8 @@
 
 A round is: wait until the server is healthy, list its models, load and unload what differs one by
 one, rest until the next trigger or change of the configuration. Only what the server itself lists
-with a parent is an adapter; base models are never touched. A failing adapter is tried again with growing
-pauses and holds up nothing else. The machine has at most one request to the server under way.
+with a parent is an adapter; base models are never touched. A failing adapter is tried again with
+growing pauses and holds up nothing else. At most one request to the server is under way.
 
 Knows no clock and no network: every event carries the time in seconds.
 """

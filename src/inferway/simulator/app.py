@@ -100,7 +100,7 @@ class App:
         metrics.queried_tokens += step.cache_queried_tokens
         metrics.hit_tokens += step.cache_hit_tokens
         metrics.preemptions += step.preempted
-        metrics.step_tokens.observe(step.prefill_tokens + step.decode_tokens)
+        metrics.tokens.step.observe(step.prefill_tokens + step.decode_tokens)
         if self.options.lora_enabled:
             stats = self.engine.stats()
             metrics.lora(stats.running_adapters, stats.waiting_adapters, time.time())

@@ -91,7 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--max-loras", type=int, default=1)
     add("--max-lora-rank", type=int, default=16)
     add("--max-cpu-loras", type=int, default=None)
-    add("--lora-modules", nargs="+", default=None, metavar="NAME=PATH|JSON", action="extend")
+    add("--lora-modules", nargs="+", default=None, metavar="NAME=PATH|JSON")
     _switch(parser, "--enable-prompt-tokens-details", default=False)
     _switch(parser, "--enable-force-include-usage", default=False)
     _switch(parser, "--enable-request-id-headers", default=False)
@@ -138,7 +138,10 @@ def _with_config(arguments: list[str]) -> list[str]:
             path = argument.partition("=")[2]
         else:
             continue
-        return _flags_of_file(path, has_model="--model" in arguments) + arguments
+        # A positional model stays in front, where no flag with several values can take it.
+        front = [] if arguments[0].startswith("-") else arguments[:1]
+        found = _flags_of_file(path, has_model=bool(front) or "--model" in arguments)
+        return front + found + arguments[len(front) :]
     return arguments
 
 

@@ -72,13 +72,13 @@ class Choice:
         metrics = generation.app.metrics
         if not self.emitted:
             self.first_at = at
-            metrics.first_token.observe(at - generation.arrived)
+            metrics.times.first_token.observe(at - generation.arrived)
             metrics.prompt_tokens += len(self.prompt.tokens)
             fresh = tokens - 1
         else:
             fresh = tokens
         if fresh:
-            metrics.inter_token.observe_many((at - (self.last_at or at)) / fresh, fresh)
+            metrics.times.inter_token.observe_many((at - (self.last_at or at)) / fresh, fresh)
         metrics.generation_tokens += tokens
         self.last_at = at
         begin = self.emitted
@@ -90,16 +90,16 @@ class Choice:
     def _finished(self, timing: Timing, at: float) -> None:
         metrics = self.generation.app.metrics
         metrics.finished[self.answer.finish_reason] += 1
-        metrics.end_to_end.observe(at - timing.arrived)
-        metrics.queue.observe(timing.scheduled - timing.arrived)
-        metrics.prefill.observe(self.first_at - timing.scheduled)
-        metrics.decode.observe(at - self.first_at)
-        metrics.inference.observe(at - timing.scheduled)
-        metrics.request_prompt.observe(len(self.prompt.tokens))
-        metrics.request_generation.observe(self.emitted)
-        metrics.request_max_generation.observe(self.emitted)
+        metrics.times.end_to_end.observe(at - timing.arrived)
+        metrics.times.queue.observe(timing.scheduled - timing.arrived)
+        metrics.times.prefill.observe(self.first_at - timing.scheduled)
+        metrics.times.decode.observe(at - self.first_at)
+        metrics.times.inference.observe(at - timing.scheduled)
+        metrics.tokens.request_prompt.observe(len(self.prompt.tokens))
+        metrics.tokens.request_generation.observe(self.emitted)
+        metrics.tokens.request_max_generation.observe(self.emitted)
         if self.emitted > 1:
-            metrics.request_per_token.observe((at - self.first_at) / (self.emitted - 1))
+            metrics.times.request_per_token.observe((at - self.first_at) / (self.emitted - 1))
 
 
 class Generation:
@@ -130,7 +130,7 @@ class Generation:
     def start(self, answers: list[Answer], adapter: str, salt: str) -> None:
         """Queues one sequence per answer; prompts and settings are in place."""
         app = self.app
-        app.metrics.params_n.observe(self.choices_per_prompt)
+        app.metrics.tokens.params_n.observe(self.choices_per_prompt)
         self.choices = [
             Choice(self, index, answer, app.pump.next_id()) for index, answer in enumerate(answers)
         ]
@@ -142,7 +142,7 @@ class Generation:
         for choice in self.choices:
             if not choice.answer.tokens:
                 continue
-            app.metrics.params_max_tokens.observe(len(choice.answer.tokens))
+            app.metrics.tokens.params_max_tokens.observe(len(choice.answer.tokens))
             app.pump.submit(
                 Request(
                     id=choice.engine_id,

@@ -68,18 +68,10 @@ class Histogram:
         self.sum += value * times
 
 
-class Metrics:
-    """The families of one engine of one server."""
+class TokenHistograms:
+    """What requests and steps are made of."""
 
-    def __init__(self, model: str, max_model_len: int, created: float) -> None:
-        self._labels = f'engine="0",model_name="{escape(model)}"'
-        self._created = created
-        self.queried_tokens = 0
-        self.hit_tokens = 0
-        self.preemptions = 0
-        self.prompt_tokens = 0
-        self.generation_tokens = 0
-        self.finished = dict.fromkeys(FINISH_REASONS, 0)
+    def __init__(self, max_model_len: int) -> None:
         tokens = token_buckets(max_model_len)
         self.request_prompt = Histogram(
             "request_prompt_tokens", "Number of prefill tokens processed.", tokens
@@ -87,7 +79,7 @@ class Metrics:
         self.request_generation = Histogram(
             "request_generation_tokens", "Number of generation tokens processed.", tokens
         )
-        self.step_tokens = Histogram(
+        self.step = Histogram(
             "iteration_tokens_total", "Histogram of number of tokens per engine_step.", _STEP_TOKENS
         )
         self.request_max_generation = Histogram(
@@ -101,6 +93,15 @@ class Metrics:
         self.params_max_tokens = Histogram(
             "request_params_max_tokens", "Histogram of the max_tokens request parameter.", tokens
         )
+
+    def all(self) -> tuple[Histogram, ...]:
+        return tuple(vars(self).values())
+
+
+class TimeHistograms:
+    """How long things took, in seconds."""
+
+    def __init__(self) -> None:
         self.first_token = Histogram(
             "time_to_first_token_seconds",
             "Histogram of time to first token in seconds.",
@@ -119,26 +120,37 @@ class Metrics:
         self.end_to_end = Histogram(
             "e2e_request_latency_seconds", "Histogram of e2e request latency in seconds.", _LATENCY
         )
-        self.queue = Histogram(
-            "request_queue_time_seconds",
-            "Histogram of time spent in WAITING phase for request.",
-            _LATENCY,
-        )
-        self.inference = Histogram(
-            "request_inference_time_seconds",
-            "Histogram of time spent in RUNNING phase for request.",
-            _LATENCY,
-        )
-        self.prefill = Histogram(
-            "request_prefill_time_seconds",
-            "Histogram of time spent in PREFILL phase for request.",
-            _LATENCY,
-        )
-        self.decode = Histogram(
-            "request_decode_time_seconds",
-            "Histogram of time spent in DECODE phase for request.",
-            _LATENCY,
-        )
+        self.queue = _phase("queue", "WAITING")
+        self.inference = _phase("inference", "RUNNING")
+        self.prefill = _phase("prefill", "PREFILL")
+        self.decode = _phase("decode", "DECODE")
+
+    def all(self) -> tuple[Histogram, ...]:
+        return tuple(vars(self).values())
+
+
+def _phase(name: str, phase: str) -> Histogram:
+    return Histogram(
+        f"request_{name}_time_seconds",
+        f"Histogram of time spent in {phase} phase for request.",
+        _LATENCY,
+    )
+
+
+class Metrics:
+    """The families of one engine of one server."""
+
+    def __init__(self, model: str, max_model_len: int, created: float) -> None:
+        self._labels = f'engine="0",model_name="{escape(model)}"'
+        self._created = created
+        self.queried_tokens = 0
+        self.hit_tokens = 0
+        self.preemptions = 0
+        self.prompt_tokens = 0
+        self.generation_tokens = 0
+        self.finished = dict.fromkeys(FINISH_REASONS, 0)
+        self.tokens = TokenHistograms(max_model_len)
+        self.times = TimeHistograms()
         self._lora: dict[tuple[str, str], float] = {}
 
     def lora(self, running: Sequence[str], waiting: Sequence[str], wall: float) -> None:
@@ -147,24 +159,6 @@ class Metrics:
         self._lora[key] = wall
         if len(self._lora) > LORA_COMBINATIONS_MAX:
             del self._lora[min(self._lora, key=self._lora.__getitem__)]
-
-    def histograms(self) -> tuple[Histogram, ...]:
-        return (
-            self.request_prompt,
-            self.request_generation,
-            self.step_tokens,
-            self.request_max_generation,
-            self.params_n,
-            self.params_max_tokens,
-            self.first_token,
-            self.inter_token,
-            self.request_per_token,
-            self.end_to_end,
-            self.queue,
-            self.inference,
-            self.prefill,
-            self.decode,
-        )
 
     def render(self, stats: Stats, lora_max: int, info: dict[str, str]) -> str:
         """The exposition text. ``lora_max`` of zero leaves the adapter family out."""
@@ -201,7 +195,7 @@ class Metrics:
             self.generation_tokens,
         )  # fmt: skip
         self._finished(out)
-        for histogram in self.histograms():
+        for histogram in (*self.tokens.all(), *self.times.all()):
             self._histogram(out, histogram)
         if lora_max:
             self._lora_info(out, lora_max)

@@ -147,6 +147,7 @@ class Engine:
             outputs,
             timings,
             tally.prefill_tokens,
+            tally.decode_sequences,
             tally.decode_tokens,
             tally.preempted,
             tally.queried,
@@ -254,7 +255,8 @@ class Engine:
         self, sequence: Sequence, tokens: int, tally: _Tally, outputs: list[Output]
     ) -> None:
         request = sequence.request
-        if sequence.computed >= len(request.prompt):
+        # After a preemption generated tokens are read again in chunks, which is prefill.
+        if tokens == 1 and sequence.computed >= len(request.prompt):
             tally.decode_sequences += 1
             tally.cache_tokens += sequence.computed
         else:

@@ -62,12 +62,17 @@ class Timing(msgspec.Struct, frozen=True, gc=False):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One pass of the model: how long it takes and what it yields at its end."""
+    """One pass of the model: how long it takes and what it yields at its end.
+
+    The token budget holds for ``prefill_tokens + decode_sequences``. ``decode_tokens`` are the
+    tokens that came out, also those at the end of a prefill.
+    """
 
     seconds: float
     outputs: list[Output]
     timings: dict[int, Timing]
     prefill_tokens: int
+    decode_sequences: int
     decode_tokens: int
     preempted: int
     cache_queried_tokens: int

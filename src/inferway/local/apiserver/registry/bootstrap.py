@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inferway.local.apiserver.registry.definitions import Definitions
 from inferway.local.apiserver.registry.errors import StatusError
 from inferway.local.apiserver.registry.kinds import Kind, KindTable, Object
 from inferway.local.apiserver.registry.options import Target, WriteOptions
@@ -13,6 +14,9 @@ _MANAGER = WriteOptions(field_manager="kube-apiserver", field_validation="Ignore
 
 def bootstrap(registry: Registry, address: str, port: int, ca: str) -> None:
     """Makes what is missing; what is there stays, except for the server's own address."""
+    definitions = Definitions(registry)
+    definitions.load()
+    registry.hooks.append(definitions.written)
     registry.hooks.append(lambda kind, new, old: _on_namespace(registry, ca, kind, new))
     for name in NAMESPACES:
         ensure(registry, "", "namespaces", {"metadata": {"name": name}})

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from inferway.local.apiserver.registry import strategies
+from inferway.local.apiserver.registry import custom, strategies
 from inferway.local.apiserver.registry.index import SELECTABLE
 from inferway.local.apiserver.registry.kinds import Kind, Object, ScalePaths, Strategy
-from inferway.local.apiserver.registry.printers import PRINTERS
+from inferway.local.apiserver.registry.printers import builtin_printers
 
 _ALL = ("all",)
 _STATUS = frozenset({"status"})
@@ -22,10 +22,11 @@ _REVIEW_VERBS = ("create",)
 
 def builtin_kinds() -> tuple[Kind, ...]:
     """Every built-in kind with its printer and selectable fields."""
+    printers = builtin_printers()
     return tuple(
         replace(
             kind,
-            printer=PRINTERS.get(f"{kind.plural}.{kind.group}"),
+            printer=printers.get(f"{kind.plural}.{kind.group}"),
             selectable=frozenset(SELECTABLE.get(kind.resource, ())),
         )
         for kind in (*_core(), *_workloads(), *_others(), *_reviews())
@@ -179,7 +180,7 @@ def _others() -> tuple[Kind, ...]:
             short_names=("crd", "crds"),
             categories=("api-extensions",),
             subresources=_STATUS,
-            strategy=_SPEC,
+            strategy=Strategy(complete=custom.complete, validate=custom.validate, generation=True),
         ),
         Kind(
             "coordination.k8s.io",

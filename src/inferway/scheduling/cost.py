@@ -83,7 +83,7 @@ def costs(
         if c.waiting[slot] > 0 or c.kv_use[slot] > KV_FULL_SHARE:
             cost += _queue_seconds(snapshot, slot, now)
         if adapter:
-            cost += snapshot.lora.wait_seconds(slot, request.model, snapshot.service_seconds)
+            cost += snapshot.lora.wait_seconds(slot, request.model, snapshot.usual.service_seconds)
         result.append(cost)
     return result
 
@@ -108,14 +108,14 @@ def _products(
         if c.waiting[slot] > 0 or c.kv_use[slot] > KV_FULL_SHARE:
             cost += _queue_seconds(snapshot, slot, now)
         if adapter:
-            cost += snapshot.lora.wait_seconds(slot, request.model, snapshot.service_seconds)
+            cost += snapshot.lora.wait_seconds(slot, request.model, snapshot.usual.service_seconds)
         result.append(cost)
     return result
 
 
 def expected_output(request: Request, snapshot: Snapshot) -> float:
     """Output tokens: what the model usually says, at most what the client allows."""
-    usual = snapshot.output_tokens
+    usual = snapshot.usual.output_tokens
     return min(usual, float(request.max_tokens)) if request.max_tokens > 0 else usual
 
 
@@ -126,7 +126,7 @@ def _queue_seconds(snapshot: Snapshot, slot: int, now: float) -> float:
     if ahead <= 0 and c.kv_use[slot] <= KV_FULL_SHARE:
         return 0.0
     running = max(c.running[slot], 1.0)
-    return (ahead + 1.0) * snapshot.service_seconds / running
+    return (ahead + 1.0) * snapshot.usual.service_seconds / running
 
 
 def parts(
@@ -138,7 +138,7 @@ def parts(
     ratio = snapshot.ratios.bytes_per_token(request.model)
     uncached = (len(request.prompt) - matched_bytes) / ratio
     adapter_seconds = (
-        snapshot.lora.wait_seconds(slot, request.model, snapshot.service_seconds)
+        snapshot.lora.wait_seconds(slot, request.model, snapshot.usual.service_seconds)
         if request.model in snapshot.models.parents
         else 0.0
     )
@@ -161,6 +161,6 @@ def parts(
     )
 
 
-def within_noise(cost: float, best: float) -> bool:
-    """Whether a cost may be called equal to the best one."""
-    return cost <= best * (1.0 + NOISE_SHARE) + NOISE_SECONDS
+def noise_limit(best: float) -> float:
+    """Costs up to this one may be called equal to the best."""
+    return best * (1.0 + NOISE_SHARE) + NOISE_SECONDS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from inferway.scheduling.decision import Decision, Policy, Refusal, RefusalReason
 from inferway.scheduling.request import Request, Rng
-from inferway.scheduling.snapshot import Snapshot, bits_of
+from inferway.scheduling.snapshot import Snapshot
 
 # The saturation rule of the published pickers for requests that may be shed (priority < 0).
 SHED_WAITING_MAX = 5
@@ -49,16 +49,15 @@ def candidates(request: Request, snapshot: Snapshot, now: float) -> list[int] | 
             serving = models.unknown
         if not serving:
             return _unknown_model(request, snapshot)
-        if serving != bits_of(slots):
+        if serving != columns.live_bits:
             slots = [slot for slot in slots if serving >> slot & 1]
             if not slots:
                 return Refusal(
                     RefusalReason.NO_ENDPOINT,
                     f"No ready endpoint of the pool serves the model {request.model!r}.",
                 )
-    for slot in slots:
-        if columns.suspect_until[slot] > now:
-            return [s for s in slots if columns.suspect_until[s] <= now] or slots
+    if columns.suspects_until > now:
+        return [slot for slot in slots if columns.suspect_until[slot] <= now] or slots
     return slots
 
 

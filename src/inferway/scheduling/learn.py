@@ -8,30 +8,13 @@ from inferway.scheduling.accounting import Reservation
 from inferway.scheduling.events import Finished
 from inferway.scheduling.lora import LoraState
 from inferway.scheduling.rates import Rates
+from inferway.scheduling.snapshot import Usual
 from inferway.scheduling.tokens import TokenRatios
 
 # A first token after fewer tokens than this measures the network and not the prefill.
 PREFILL_TOKENS_MIN = 64
 # Fewer output tokens measure single steps, which vary too much.
 STEP_TOKENS_MIN = 8
-# Weight of one request in the usual service time and output.
-USUAL_GAIN = 0.02
-SERVICE_SECONDS_PRIOR = 2.0
-
-
-@dataclass(slots=True)
-class Usual:
-    """Running means over the pool's answered requests."""
-
-    service_seconds: float = SERVICE_SECONDS_PRIOR
-    output_tokens: float = 128.0
-
-    def learn(self, seconds: float | None, output_tokens: int) -> None:
-        """One answer's time in the server and its length."""
-        if seconds is not None and seconds > 0:
-            self.service_seconds += USUAL_GAIN * (seconds - self.service_seconds)
-        if output_tokens > 0:
-            self.output_tokens += USUAL_GAIN * (output_tokens - self.output_tokens)
 
 
 @dataclass(frozen=True, slots=True)

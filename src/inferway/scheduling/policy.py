@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from heapq import nsmallest
 from typing import Any
 
-from inferway.scheduling.cost import costs, parts, within_noise
+from inferway.scheduling.cost import costs, noise_limit, parts
 from inferway.scheduling.decision import Decision
-from inferway.scheduling.prefix import NO_BLOCKS, SCHEDULE, Blocks, block_seed, cut
+from inferway.scheduling.prefix import NO_BLOCKS, Blocks, block_seed, cut
 from inferway.scheduling.request import Request, Rng
-from inferway.scheduling.snapshot import Snapshot, bits_of
+from inferway.scheduling.snapshot import Snapshot
 
 # The best endpoint and those that a retry may go to; Envoy retries at most three times.
 ENDPOINTS_NAMED_MAX = 4
+SORTED_MAX = 64
 
 
 class CostPolicy:
@@ -24,14 +26,12 @@ class CostPolicy:
         self, request: Request, snapshot: Snapshot, slots: list[int], now: float, rng: Rng
     ) -> Decision:
         blocks = blocks_of(request)
-        matched = snapshot.prefixes.match(blocks, bits_of(slots)) if blocks.hashes else {}
+        matched = snapshot.prefixes.match(blocks) if blocks.hashes else {}
         values = costs(request, snapshot, slots, matched, now)
-        best = min(values)
-        in_flight = snapshot.columns.in_flight
-        first = _among_equals(slots, values, best, in_flight, rng)
+        first = _among_equals(slots, values, snapshot.columns.in_flight, rng)
         order = [slots[first]]
         if len(slots) > 1:
-            rest = sorted(range(len(slots)), key=values.__getitem__)[:ENDPOINTS_NAMED_MAX]
+            rest = _best(values)
             order += [slots[i] for i in rest if i != first][: ENDPOINTS_NAMED_MAX - 1]
         size = len(request.prompt)
         tokens = size / snapshot.ratios.bytes_per_token(request.model) if size else 0.0
@@ -47,7 +47,7 @@ class CostPolicy:
         self, request: Request, snapshot: Snapshot, slots: list[int], now: float
     ) -> list[dict[str, Any]]:
         blocks = blocks_of(request)
-        matched = snapshot.prefixes.match(blocks, bits_of(slots))
+        matched = snapshot.prefixes.match(blocks)
         return [asdict(parts(request, snapshot, slot, matched.get(slot, 0), now)) for slot in slots]
 
 
@@ -55,22 +55,21 @@ def blocks_of(request: Request) -> Blocks:
     """The prompt's blocks under the pool's own schedule."""
     if not request.prompt:
         return NO_BLOCKS
-    return cut(request.prompt, block_seed(request.model, request.salt), SCHEDULE)
+    return cut(request.prompt, block_seed(request.model, request.salt))
 
 
-def _among_equals(
-    slots: list[int], values: list[float], best: float, in_flight: list[int], rng: Rng
-) -> int:
-    """Position of the winner. One pass, so that ties cost nothing when there are none."""
-    ties: list[int] = []
-    fewest = -1
-    for position, value in enumerate(values):
-        if not within_noise(value, best):
-            continue
-        count = in_flight[slots[position]]
-        if fewest < 0 or count < fewest:
-            fewest = count
-            ties = [position]
-        elif count == fewest:
-            ties.append(position)
+def _best(values: list[float]) -> list[int]:
+    """Positions of the least values, ascending; a heap costs more than a sort for few."""
+    if len(values) <= SORTED_MAX:
+        return sorted(range(len(values)), key=values.__getitem__)[:ENDPOINTS_NAMED_MAX]
+    return nsmallest(ENDPOINTS_NAMED_MAX, range(len(values)), key=values.__getitem__)
+
+
+def _among_equals(slots: list[int], values: list[float], in_flight: list[int], rng: Rng) -> int:
+    """Position of the winner."""
+    limit = noise_limit(min(values))
+    ties = [position for position, value in enumerate(values) if value <= limit]
+    if len(ties) > 1:
+        fewest = min([in_flight[slots[position]] for position in ties])
+        ties = [position for position in ties if in_flight[slots[position]] == fewest]
     return ties[0] if len(ties) == 1 else ties[int(rng.random() * len(ties))]

@@ -30,7 +30,9 @@ from inferway.scheduling.snapshot import (
     Endpoint,
     Models,
     Snapshot,
+    Usual,
     backlog_tokens,
+    bits_of,
 )
 from inferway.scheduling.tokens import TokenRatios
 
@@ -54,7 +56,7 @@ class Settled(msgspec.Struct, frozen=True):
 class PoolScheduler:
     """Decides for one pool and keeps its books."""
 
-    def __init__(self, policy: Policy, *, output_tokens: float = 128.0) -> None:
+    def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.columns = Columns()
         self.models = Models()
@@ -63,11 +65,12 @@ class PoolScheduler:
         self.rates = Rates()
         self.ratios = TokenRatios()
         self.ledger = Ledger()
-        self.usual = learn.Usual(output_tokens=output_tokens)
+        self.usual = Usual()
         self._slot_of: dict[str, int] = {}
         self._free: list[int] = []
         self._life: list[int] = []
         self._cards: dict[int, tuple[ModelCard, ...]] = {}
+        self._snapshot = self._borrow()
 
     # -- endpoints -------------------------------------------------------------------------
 
@@ -87,6 +90,7 @@ class PoolScheduler:
             self.columns.labels[slot] = endpoint.labels
         if added or removed:
             self.columns.live = sorted(self._slot_of.values())
+            self.columns.live_bits = bits_of(self.columns.live)
             self._rebuild_models()
         return added, removed
 
@@ -157,6 +161,7 @@ class PoolScheduler:
         slot = self._slot_of.get(address)
         if slot is not None:
             self.columns.suspect_until[slot] = now + SUSPECT_SECONDS
+            self.columns.suspects_until = now + SUSPECT_SECONDS
 
     def _rebuild_models(self) -> None:
         serving: dict[str, int] = {}
@@ -172,11 +177,15 @@ class PoolScheduler:
                 if card.parent:
                     parents[card.id] = card.parent
         self.models = Models(serving, parents, unknown)
+        self._snapshot = self._borrow()
 
     # -- decisions -------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
         """What a decision may read, good until the next event."""
+        return self._snapshot
+
+    def _borrow(self) -> Snapshot:
         return Snapshot(
             self.columns,
             self.models,
@@ -184,22 +193,21 @@ class PoolScheduler:
             self.lora,
             self.rates,
             self.ratios,
-            self.usual.service_seconds,
-            self.usual.output_tokens,
+            self.usual,
         )
 
     def pick(
         self, request: Request, pick: str, proxy: str, now: float, rng: Rng
     ) -> Decision | Refusal:
         """Decides, and reserves on the first endpoint."""
-        decision = decide(request, self.snapshot(), self.policy, now, rng)
+        decision = decide(request, self._snapshot, self.policy, now, rng)
         if isinstance(decision, Decision):
             self.reserve(request, decision, pick, proxy, now)
         return decision
 
     def decide(self, request: Request, now: float, rng: Rng) -> Decision | Refusal:
         """Decides and changes nothing."""
-        return decide(request, self.snapshot(), self.policy, now, rng)
+        return decide(request, self._snapshot, self.policy, now, rng)
 
     def explain(self, request: Request, decision: Decision, now: float) -> Explanation:
         """Why, for people; to be asked between ``decide`` and ``reserve``."""

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
+import msgspec
 from xxhash import xxh3_64_intdigest
 
 # Block sizes by position: fine where chats differ, coarse where only long documents reach.
-# 128 bytes are about two of vLLM's 16-token blocks.
-SCHEDULE = ((8 * 1024, 128), (64 * 1024, 512), (1 << 62, 4096))
-# A prompt longer than this is matched by its beginning only, which bounds the work per decision.
+# 128 bytes are about two of vLLM's 16-token blocks; a 4 KB prompt has 20 blocks, 64 KB have 92.
+# A prompt longer than the last position is matched by its beginning only, which bounds the work.
 PROMPT_BYTES_MAX = 4 * 1024 * 1024
+SCHEDULE = ((1024, 128), (8 * 1024, 256), (64 * 1024, 1024), (PROMPT_BYTES_MAX, 4096))
 # KV capacity in bytes of prompt for a server that does not tell: 100 000 tokens of 4 bytes.
 CAPACITY_BYTES_DEFAULT = 400_000
 # Memory of one entry: a node of an ordered map, a slot of a dict and two integers.
@@ -26,17 +27,27 @@ ENTRY_BYTES = 260
 INDEX_BYTES_MAX = 256 * 1024 * 1024
 
 
-class Blocks:
-    """The blocks of one prompt: hashes and where each one ends."""
+class Blocks(msgspec.Struct, frozen=True, gc=False):
+    """The blocks of one prompt: hashes, and a table of where each one ends (at least as long)."""
 
-    __slots__ = ("ends", "hashes")
-
-    def __init__(self, hashes: Sequence[int], ends: Sequence[int]) -> None:
-        self.hashes = hashes
-        self.ends = ends
+    hashes: Sequence[int]
+    ends: Sequence[int]
 
 
 NO_BLOCKS = Blocks((), ())
+
+
+def boundaries(schedule: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    """Ends of all blocks under a schedule of (up to this position, block size)."""
+    ends: list[int] = []
+    start = 0
+    for limit, size in schedule:
+        ends += range(start + size, limit + 1, size)
+        start = ends[-1]
+    return tuple(ends)
+
+
+ENDS = boundaries(SCHEDULE)
 
 
 def block_seed(model: str, salt: bytes = b"") -> int:
@@ -44,22 +55,19 @@ def block_seed(model: str, salt: bytes = b"") -> int:
     return xxh3_64_intdigest(salt, xxh3_64_intdigest(model.encode("utf-8", "surrogatepass")))
 
 
-def cut(prompt: memoryview | bytes, seed: int, schedule: Sequence[tuple[int, int]]) -> Blocks:
+def cut(prompt: memoryview | bytes, seed: int, ends: Sequence[int] = ENDS) -> Blocks:
     """Chained block hashes; a last block that is not full is left out."""
-    length = min(len(prompt), PROMPT_BYTES_MAX)
+    length = len(prompt)
     view = memoryview(prompt)
     hashes: list[int] = []
-    ends: list[int] = []
     previous = seed
     start = 0
-    for limit, size in schedule:
-        stop = min(limit, length)
-        while start + size <= stop:
-            end = start + size
-            previous = xxh3_64_intdigest(view[start:end], previous)
-            hashes.append(previous)
-            ends.append(end)
-            start = end
+    for end in ends:
+        if end > length:
+            break
+        previous = xxh3_64_intdigest(view[start:end], previous)
+        hashes.append(previous)
+        start = end
     return Blocks(hashes, ends)
 
 
@@ -86,11 +94,12 @@ class PrefixIndex:
         if slot in self._held:
             self._shrink(slot)
 
-    def match(self, blocks: Blocks, slots: int) -> dict[int, int]:
-        """Bytes of the longest known prefix for each slot of a bit set; none means 0."""
+    def match(self, blocks: Blocks) -> dict[int, int]:
+        """Bytes of the longest known prefix by slot; a slot that is not in it has none."""
         matched: dict[int, int] = {}
         get = self._slots_of.get
-        alive = slots
+        # Every slot, in two's complement.
+        alive = -1
         end = 0
         for index, key in enumerate(blocks.hashes):
             here = get(key, 0) & alive

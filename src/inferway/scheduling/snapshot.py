@@ -8,7 +8,7 @@ the next event is applied, and whoever decides only reads it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -20,6 +20,10 @@ from inferway.scheduling.tokens import TokenRatios
 
 # A scraped number says little about the present after this time.
 SCRAPE_MEMORY_SECONDS = 5.0
+SERVICE_SECONDS_PRIOR = 2.0
+OUTPUT_TOKENS_PRIOR = 128.0
+# Weight of one request in the usual service time and output.
+USUAL_GAIN = 0.02
 # Kept in one place so that a bit set of slots stays an integer of a few words.
 SLOTS_MAX = 4096
 
@@ -37,6 +41,7 @@ class Columns:
     """One list per fact; index = slot. ``live`` holds the slots that are endpoints."""
 
     live: list[int] = field(default_factory=list)
+    live_bits: int = 0
     address: list[str] = field(default_factory=list)
     name: list[str] = field(default_factory=list)
     labels: list[Mapping[str, str]] = field(default_factory=list)
@@ -58,6 +63,8 @@ class Columns:
     foreign: list[float] = field(default_factory=list)
     # Failed a moment ago; used only if nothing else is left.
     suspect_until: list[float] = field(default_factory=list)
+    # No endpoint is suspect after this time.
+    suspects_until: float = 0.0
 
     def grow(self) -> int:
         """Adds an empty slot and returns it."""
@@ -107,6 +114,21 @@ class Models:
     unknown: int = 0
 
 
+@dataclass(slots=True)
+class Usual:
+    """Running means over the pool's answered requests, for estimates of waiting and harm."""
+
+    service_seconds: float = SERVICE_SECONDS_PRIOR
+    output_tokens: float = OUTPUT_TOKENS_PRIOR
+
+    def learn(self, seconds: float | None, output_tokens: int) -> None:
+        """One answer's time in the server and its length."""
+        if seconds is not None and seconds > 0:
+            self.service_seconds += USUAL_GAIN * (seconds - self.service_seconds)
+        if output_tokens > 0:
+            self.output_tokens += USUAL_GAIN * (output_tokens - self.output_tokens)
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything a decision may read."""
@@ -117,22 +139,10 @@ class Snapshot:
     lora: LoraState
     rates: Rates
     ratios: TokenRatios
-    # Mean time of a request in a server and mean output tokens, for estimates of waiting and harm.
-    service_seconds: float = 2.0
-    output_tokens: float = 128.0
+    usual: Usual
 
 
-def slots_of(bits: int) -> list[int]:
-    """The members of a bit set, ascending."""
-    found = []
-    while bits:
-        low = bits & -bits
-        found.append(low.bit_length() - 1)
-        bits ^= low
-    return found
-
-
-def bits_of(slots: list[int]) -> int:
+def bits_of(slots: Iterable[int]) -> int:
     """A bit set of its members."""
     bits = 0
     for slot in slots:

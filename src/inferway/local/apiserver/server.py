@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import aiohttp
 from aiohttp import web
 
 from inferway.base.clock import Clock, SystemClock
@@ -24,6 +25,8 @@ from inferway.local.apiserver.http.credentials import Credentials
 from inferway.local.apiserver.http.handler import Handler
 from inferway.local.apiserver.http.objects import ObjectVerbs
 from inferway.local.apiserver.http.openapi import OpenApi, no_components
+from inferway.local.apiserver.http.podlogs import PodLogs, node_session
+from inferway.local.apiserver.http.portforward import PortForward
 from inferway.local.apiserver.http.protobuf import load_table
 from inferway.local.apiserver.http.reviews import Reviews
 from inferway.local.apiserver.http.streams import Watchers
@@ -94,9 +97,16 @@ class ApiServer:
         store = Store(database, index_of, options.limits)
         kinds = KindTable(builtin_kinds())
         registry = Registry(Parts(store, kinds, PlainRules(), options.clock, options.ids))
-        handler = _handler(registry, credentials, options.clock)
+        session = await exits.enter_async_context(node_session(credentials.kubelet_context()))
+        handler = _handler(registry, credentials, session)
         runner = web.ServerRunner(
-            web.Server(handler, access_log=None, keepalive_timeout=KEEPALIVE_SECONDS)
+            web.Server(
+                handler,
+                # A watch or a followed log ends with its client, not with its next event.
+                handler_cancellation=True,
+                access_log=None,
+                keepalive_timeout=KEEPALIVE_SECONDS,
+            )
         )
         await runner.setup()
         exits.push_async_callback(runner.cleanup)
@@ -116,16 +126,22 @@ class ApiServer:
         kubeconfig.write(self.kubeconfig, self.url, credentials)
 
 
-def _handler(registry: Registry, credentials: pki.Pki, clock: Clock) -> Handler:
+def _handler(registry: Registry, credentials: pki.Pki, session: aiohttp.ClientSession) -> Handler:
     """Puts the faces together."""
     bodies = Bodies(load_table())
+    clock = registry.clock
     judge = Credentials(credentials, registry.store, clock)
     subresources = Subresources(registry, bodies, credentials.signing_key, clock)
     return Handler(
         registry.kinds,
         judge,
         ObjectVerbs(registry, Watchers(), bodies),
-        {**subresources.table(), **Reviews(judge, bodies).table()},
+        {
+            **subresources.table(),
+            **Reviews(judge, bodies).table(),
+            ("pods.", "log"): PodLogs(registry, session),
+            ("pods.", "portforward"): PortForward(registry),
+        },
         OpenApi(registry.kinds, no_components).answer,
     )
 

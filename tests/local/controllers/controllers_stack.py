@@ -18,7 +18,7 @@ from inferway.local.apiserver.server import ApiServer, ApiServerOptions
 from inferway.local.controllers import main
 from inferway.local.controllers import objects as o
 
-DEADLINE_SECONDS = 10.0
+DEADLINE_SECONDS = 5.0
 
 
 class Cluster:

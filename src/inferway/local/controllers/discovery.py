@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from inferway.api.resources import CUSTOM_RESOURCE_DEFINITIONS, ResourceType
 from inferway.cluster.client import KubeClient, Object
@@ -70,6 +71,7 @@ class Inventory:
         self.kinds: list[ResourceType] = []
         self.known = asyncio.Event()
         self._caches = caches
+        self._subscribers: list[Callable[[], None]] = []
         self._fixed: dict[tuple[str, str], ResourceType] | None = None
 
     def resolve(self, api_version: str, kind: str) -> ResourceType | None:
@@ -80,7 +82,11 @@ class Inventory:
                 return resource
         return None
 
-    def update(self, kinds: list[ResourceType]) -> bool:
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Calls back whenever the kinds changed."""
+        self._subscribers.append(callback)
+
+    def update(self, kinds: list[ResourceType]) -> None:
         """Starts caches of new kinds and ends those of kinds that are gone."""
         if self._fixed is None:
             # The controllers' own kinds keep the version that the controllers were written for.
@@ -95,7 +101,9 @@ class Inventory:
         changed = self.kinds != effective
         self.kinds = effective
         self.known.set()
-        return changed
+        if changed:
+            for callback in self._subscribers:
+                callback()
 
 
 def controller(context: Context, inventory: Inventory) -> Controller:

@@ -23,8 +23,6 @@ from inferway.local.controllers.runtime import Context, Controller
 COMPONENT = "garbage-collector-controller"
 # uids never come back, so forgetting them costs one request each; 100 kB a thousand.
 ABSENT_REMEMBERED_MAX = 10_000
-# How soon an owner of a kind that the server does not know is looked for again.
-UNKNOWN_KIND_SECONDS = 30.0
 
 
 class Target(NamedTuple):
@@ -45,10 +43,18 @@ class Collector:
         self._places: dict[str, Target] = {}
         self._dependents: dict[str, dict[Target, None]] = {}
         self._absent: dict[str, None] = {}
+        # Objects whose owner is of a kind that the server does not know.
+        self._puzzling: dict[Target, None] = {}
+        inventory.subscribe(self._kinds_changed)
         context.caches.on_new_kind(self._follow)
 
     def _follow(self, resource: ResourceType, informer: Informer[Object]) -> None:
         informer.subscribe_changes(lambda change: self._changed(resource, change))
+
+    def _kinds_changed(self) -> None:
+        puzzling, self._puzzling = self._puzzling, {}
+        for target in puzzling:
+            self.queue.add(target)
 
     def _changed(self, resource: ResourceType, change: Change[Object]) -> None:
         target = Target(resource, change.key)
@@ -111,14 +117,14 @@ class Collector:
     async def reconcile(self, target: Target) -> float | None:
         obj = self._object(target)
         if obj is None:
+            self._puzzling.pop(target, None)
             return None
         owners: dict[str, garbage.OwnerState] = {}
-        again: float | None = None
         if not o.deleting(obj):
             for reference in garbage.references(obj):
                 state = await self._owner_state(target, reference)
                 if state is None:
-                    again = UNKNOWN_KIND_SECONDS
+                    self._puzzling[target] = None
                 else:
                     owners[str(reference.get("uid"))] = state
         dependents = [
@@ -131,7 +137,7 @@ class Collector:
         except NotFoundError:
             # It went by itself.
             return None
-        return again
+        return None
 
     async def _owner_state(self, target: Target, reference: Raw) -> garbage.OwnerState | None:
         """None where the owner's kind is unknown: then nothing may be deleted."""
@@ -145,6 +151,7 @@ class Collector:
                 # An owner in another namespace is no owner, whatever its uid.
                 return "absent"
             return garbage.state_of(self._object(place))
+        await self._inventory.known.wait()
         resource = self._inventory.resolve(
             str(reference.get("apiVersion")), str(reference.get("kind"))
         )

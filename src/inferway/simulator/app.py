@@ -140,11 +140,15 @@ class App:
         generation.stream = bool(stream)
         forced = self.options.force_include_usage
         generation.include_usage = forced or (wanted is not None and bool(wanted.include_usage))
-        generation.continuous_usage = (
-            wanted is not None
-            and generation.include_usage
-            and (forced or bool(wanted.continuous_usage_stats))
-        )
+        generation.continuous_usage = self.continuous_usage(wanted)
+
+    def continuous_usage(self, wanted: StreamOptions | None) -> bool:
+        """Whether every event of a stream carries the usage so far."""
+        if wanted is None:
+            return False
+        if self.options.force_include_usage:
+            return True
+        return bool(wanted.include_usage) and bool(wanted.continuous_usage_stats)
 
     def _authorized(self, exchange: Exchange) -> bool:
         scheme, _, key = exchange.header(b"authorization").decode("latin-1").partition(" ")

@@ -8,7 +8,7 @@ import msgspec
 
 from inferway.simulator import tokenizer
 from inferway.simulator.answers import answer
-from inferway.simulator.completions import LOGPROBS_MAX, with_stop
+from inferway.simulator.completions import LOGPROBS_MAX, frame, with_stop
 from inferway.simulator.errors import ApiError, invalid_body
 from inferway.simulator.generation import Choice, Generation, Prompt
 from inferway.simulator.http import Exchange
@@ -42,7 +42,8 @@ def handle(app: App, exchange: Exchange) -> None:
     check_sampling(request)
     _check(request)
     model, adapter = app.models.resolve(request.model)
-    generation = Generation(app, exchange, ChatShape(request), model)
+    plain = not app.continuous_usage(request.stream_options)
+    generation = Generation(app, exchange, ChatShape(request, plain=plain), model)
     generation.id = app.request_id(b"chatcmpl-", exchange, request.request_id)
     text = render(request.messages, generation_prompt=request.add_generation_prompt is not False)
     prompt = Prompt(text, tokenizer.encode(text))
@@ -137,8 +138,9 @@ def last_question(messages: list[dict[str, Any]]) -> str:
 class ChatShape:
     """Chats as vLLM writes them. The blank before the first word belongs to completions only."""
 
-    def __init__(self, request: ChatRequest) -> None:
+    def __init__(self, request: ChatRequest, *, plain: bool) -> None:
         self._request = request
+        self._plain = plain and not request.logprobs and not request.return_token_ids
 
     def whole(self, generation: Generation) -> bytes:
         ids = bool(self._request.return_token_ids)
@@ -187,26 +189,36 @@ class ChatShape:
         return b"".join(events)
 
     def chunk(self, generation: Generation, choice: Choice, begin: int, end: int) -> bytes:
-        plan = choice.answer
-        ids = bool(self._request.return_token_ids)
+        pieces = choice.answer.pieces
         events = []
         for index in range(begin, end):
-            text = plan.pieces[index]
-            delta = ChatDelta(text.removeprefix(" ") if index == 0 else text)
-            logprobs = self._logprobs(choice, index, index + 1)
-            tokens = [plan.tokens[index]] if ids else None
-            item: ChatChunkChoice | ChatLastChoice
-            if index + 1 == len(plan.tokens):
-                item = ChatLastChoice(
-                    choice.index, delta, logprobs, plan.finish_reason, plan.stop_reason, tokens
-                )
-            else:
-                item = ChatChunkChoice(choice.index, delta, logprobs, None, tokens)
-            body = ChatChunk(generation.id, _CHUNK, generation.created, generation.model, [item])
-            if generation.continuous_usage:
-                body.usage = generation.stream_usage(choice)
-            events.append(b"data: %s\n\n" % msgspec.json.encode(body))
+            text = pieces[index]
+            if self._plain and 0 < index < len(pieces) - 1:
+                # In the middle of a stream only the text differs from event to event.
+                if choice.frame is None:
+                    choice.frame = frame(self._event(generation, choice, "", index))
+                events.append(choice.frame[0] + msgspec.json.encode(text) + choice.frame[1])
+                continue
+            events.append(self._event(generation, choice, text, index))
         return b"".join(events)
+
+    def _event(self, generation: Generation, choice: Choice, text: str, index: int) -> bytes:
+        plan = choice.answer
+        ids = bool(self._request.return_token_ids)
+        delta = ChatDelta(text.removeprefix(" ") if index == 0 else text)
+        logprobs = self._logprobs(choice, index, index + 1)
+        tokens = [plan.tokens[index]] if ids else None
+        item: ChatChunkChoice | ChatLastChoice
+        if index + 1 == len(plan.tokens):
+            item = ChatLastChoice(
+                choice.index, delta, logprobs, plan.finish_reason, plan.stop_reason, tokens
+            )
+        else:
+            item = ChatChunkChoice(choice.index, delta, logprobs, None, tokens)
+        body = ChatChunk(generation.id, _CHUNK, generation.created, generation.model, [item])
+        if generation.continuous_usage:
+            body.usage = generation.stream_usage(choice)
+        return b"data: %s\n\n" % msgspec.json.encode(body)
 
     def usage(self, generation: Generation) -> bytes:
         return b"data: %s\n\n" % msgspec.json.encode(

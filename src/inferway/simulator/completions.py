@@ -37,7 +37,8 @@ def handle(app: App, exchange: Exchange) -> None:
     check_sampling(request)
     _check(request)
     model, adapter = app.models.resolve(request.model)
-    generation = Generation(app, exchange, CompletionShape(request), model)
+    plain = not app.continuous_usage(request.stream_options)
+    generation = Generation(app, exchange, CompletionShape(request, plain=plain), model)
     generation.id = app.request_id(b"cmpl-", exchange, request.request_id)
     generation.prompts = prompts_of(request.prompt)
     if request.truncate_prompt_tokens:
@@ -128,11 +129,23 @@ def with_stop(plan: Answer) -> Answer:
     return msgspec.structs.replace(plan, pieces=pieces, text=plan.text + plan.stop_reason)
 
 
+def frame(event: bytes) -> tuple[bytes, bytes]:
+    """What stands before and after the text in an event that was made with an empty text.
+
+    A quote inside of a JSON string is escaped, so the pattern cannot be part of an id or a name.
+    """
+    before, name, after = event.partition(b'"text":""')
+    if not name:
+        before, name, after = event.partition(b'"content":""')
+    return before + name[:-2], after
+
+
 class CompletionShape:
     """Completions as vLLM writes them."""
 
-    def __init__(self, request: CompletionRequest) -> None:
+    def __init__(self, request: CompletionRequest, *, plain: bool) -> None:
         self._request = request
+        self._plain = plain and request.logprobs is None and not request.return_token_ids
 
     def whole(self, generation: Generation) -> bytes:
         request = self._request
@@ -180,6 +193,12 @@ class CompletionShape:
         events = []
         for index in range(begin, end):
             text = pieces[index]
+            if self._plain and 0 < index < len(pieces) - 1:
+                # In the middle of a stream only the text differs from event to event.
+                if choice.frame is None:
+                    choice.frame = frame(self._event(generation, choice, "", index, index + 1))
+                events.append(choice.frame[0] + msgspec.json.encode(text) + choice.frame[1])
+                continue
             if index == 0 and self._request.echo:
                 text = choice.prompt.text + text
             events.append(self._event(generation, choice, text, index, index + 1))

@@ -51,7 +51,9 @@ class Shape(Protocol):
 class Choice:
     """One sequence of a generation; the engine's sink."""
 
-    __slots__ = ("answer", "emitted", "engine_id", "first_at", "generation", "index", "last_at")
+    __slots__ = (
+        "answer", "emitted", "engine_id", "first_at", "frame", "generation", "index", "last_at",
+    )  # fmt: skip
 
     def __init__(self, generation: Generation, index: int, answer: Answer, engine_id: int) -> None:
         self.generation = generation
@@ -60,6 +62,8 @@ class Choice:
         self.engine_id = engine_id
         self.emitted = 0
         self.first_at = 0.0
+        # What stands around the text in the events of a stream, once it is known.
+        self.frame: tuple[bytes, bytes] | None = None
         self.last_at = 0.0
 
     @property

@@ -16,6 +16,8 @@ from inferway.simulator.engine.values import Request, Step, Timing
 
 # Lag that is made up for; anything beyond it is time in which the machine was busy elsewhere.
 LAG_SECONDS_MAX = 0.050
+# uvloop counts milliseconds: a shorter timer fires at once and would be set again and again.
+_TIMER_SECONDS = 0.001
 # A timer that is this close is not worth setting.
 _EARLY_SECONDS = 0.0002
 
@@ -77,7 +79,7 @@ class EnginePump:
             if self._step is not None:
                 if self._step_end > now + _EARLY_SECONDS:
                     self._armed = True
-                    self._loop.call_at(self._step_end, self._run)
+                    self._loop.call_later(max(self._step_end - now, _TIMER_SECONDS), self._run)
                     return
                 step, self._step = self._step, None
                 self._deliver(step, self._step_end)

@@ -31,12 +31,20 @@ class Sequence:
         "emitted",
         "hashes",
         "preemptions",
+        "prompt_tokens",
         "request",
+        "room",
         "scheduled",
+        "total",
     )
 
     def __init__(self, request: Request) -> None:
         self.request = request
+        self.prompt_tokens = len(request.prompt)
+        # Tokens that exist: prompt and what was generated.
+        self.total = self.prompt_tokens
+        # Tokens that the blocks have room for.
+        self.room = 0
         self.blocks: list[int] = []
         self.hashes: list[int] = []
         self.computed = 0
@@ -44,11 +52,6 @@ class Sequence:
         self.cached = 0
         self.preemptions = 0
         self.scheduled = -1.0
-
-    @property
-    def total(self) -> int:
-        """Tokens that exist: prompt and what was generated."""
-        return len(self.request.prompt) + self.emitted
 
 
 class _Tally:
@@ -173,11 +176,14 @@ class Engine:
         index = 0
         while index < len(self._running) and tally.budget > 0:
             sequence = self._running[index]
-            tokens = min(sequence.total - sequence.computed, tally.budget)
-            while not self._reserve(sequence, sequence.computed + tokens):
-                self._preempt_last(tally)
-                if len(self._running) <= index:
-                    return
+            tokens = sequence.total - sequence.computed
+            if tokens > tally.budget:
+                tokens = tally.budget
+            if sequence.computed + tokens > sequence.room:
+                while not self._reserve(sequence, sequence.computed + tokens):
+                    self._preempt_last(tally)
+                    if len(self._running) <= index:
+                        return
             tally.budget -= tokens
             scheduled.append((sequence, tokens))
             index += 1
@@ -232,6 +238,7 @@ class Engine:
             return 0
         self.pool.share(found)
         sequence.blocks = found
+        sequence.room = cached
         sequence.computed = cached
         reserved = self._reserve(sequence, cached + tokens)
         assert reserved
@@ -249,29 +256,34 @@ class Engine:
         if missing > self.pool.available:
             return False
         sequence.blocks += self.pool.take(missing)
+        sequence.room = len(sequence.blocks) * self.config.block_size_tokens
         return True
 
     def _advance(
         self, sequence: Sequence, tokens: int, tally: _Tally, outputs: list[Output]
     ) -> None:
-        request = sequence.request
         # After a preemption generated tokens are read again in chunks, which is prefill.
-        if tokens == 1 and sequence.computed >= len(request.prompt):
+        if tokens == 1 and sequence.computed >= sequence.prompt_tokens:
             tally.decode_sequences += 1
             tally.cache_tokens += sequence.computed
         else:
             tally.prefill_tokens += tokens
         before = sequence.computed
         sequence.computed += tokens
-        gained = 0
         if sequence.computed == sequence.total:
-            gained = 1 + self._burst(sequence)
+            request = sequence.request
+            gained = 1
+            if self.profile.decode_tokens_per_step > 1:
+                gained += self._burst(sequence)
+                sequence.computed += gained - 1
             sequence.emitted += gained
-            sequence.computed += gained - 1
+            sequence.total += gained
             tally.decode_tokens += gained
             outputs.append(Output(request.id, gained, sequence.emitted == len(request.output)))
         if self.config.prefix_caching:
-            self._publish(sequence, before)
+            size = self.config.block_size_tokens
+            if before // size != sequence.computed // size:
+                self._publish(sequence, before // size, sequence.computed // size)
 
     def _burst(self, sequence: Sequence) -> int:
         """Further tokens in the same step, where the profile yields several."""
@@ -304,11 +316,8 @@ class Engine:
         tail = [*prompt[begin:], *request.output[max(begin - len(prompt), 0) :]]
         sequence.hashes += chain_hashes(root, tail[: tokens - begin], size)
 
-    def _publish(self, sequence: Sequence, before: int) -> None:
-        size = self.config.block_size_tokens
-        first, last = before // size, sequence.computed // size
-        if first == last:
-            return
+    def _publish(self, sequence: Sequence, first: int, last: int) -> None:
+        """Makes the blocks from ``first`` to before ``last``, which are full, findable."""
         self._hash(sequence, sequence.computed)
         for index in range(first, last):
             self.pool.publish(sequence.blocks[index], sequence.hashes[index])
@@ -316,6 +325,7 @@ class Engine:
     def _release(self, sequence: Sequence) -> None:
         self.pool.release(sequence.blocks)
         sequence.blocks = []
+        sequence.room = 0
         sequence.computed = 0
 
     def _finish(self, request_id: int) -> Timing:

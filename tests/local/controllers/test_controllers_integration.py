@@ -27,7 +27,11 @@ from inferway.cluster.errors import NotFoundError
 from inferway.local.controllers import objects as o
 from inferway.local.controllers.main import ControllerOptions
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # How the server sets its shutdown time is tested in its own room.
+    pytest.mark.filterwarnings("ignore:shutdown_timeout should be set:DeprecationWarning"),
+]
 
 
 def meta(name: str, namespace: str = "default", **more: Any) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from inferway.cluster.store import Change, Key
 from inferway.cluster.workqueue import WorkQueue
 from inferway.local.controllers import objects as o
 from inferway.local.controllers.actions import Executor, Note, Patch
+from inferway.local.controllers.objects import Raw
+from inferway.local.controllers.requests import Amounts, of_pod
 from inferway.local.controllers.runtime import Context, Controller
 from inferway.local.controllers.scheduling import Choice, choose, room
 
@@ -39,12 +41,22 @@ class Scheduler:
         self._executor: Executor = context.executor(SCHEDULER_NAME)
         self._in_vain: dict[Key, None] = {}
         self._assumed: dict[str, tuple[str, Object]] = {}
+        # What each Pod asks for, because every choice sums up all of them.
+        self._asked: dict[str, Amounts] = {}
         pods = context.caches.of(PODS)
         pods.store.add_indexer(_BY_NODE, _node_names)
         pods.subscribe_changes(self._pod_changed)
         context.caches.of(NODES).subscribe_changes(self._node_changed)
 
+    def _requests_of(self, pod: Raw) -> Amounts:
+        uid = o.uid(pod)
+        if uid not in self._asked:
+            self._asked[uid] = of_pod(pod)
+        return self._asked[uid]
+
     def _pod_changed(self, change: Change[Object]) -> None:
+        if change.old is not None and (change.new is None or _asks(change.old, change.new)):
+            self._asked.pop(o.uid(change.old), None)
         if change.new is not None and waits(change.new):
             # A status that the scheduler wrote itself is no reason to try again.
             if change.old is None or not waits(change.old) or _asks(change.old, change.new):
@@ -89,7 +101,8 @@ class Scheduler:
         for node in nodes.values():
             name = o.name(node)
             assumed = [p for where, p in self._assumed.values() if where == name]
-            rooms.append(room(node, [*bound.by(_BY_NODE, name), *assumed]))
+            on_it = [*bound.by(_BY_NODE, name), *assumed]
+            rooms.append(room(node, on_it, self._requests_of))
         return choose(pod, rooms)
 
     async def _bind(self, pod: Object, node: str) -> None:

@@ -7,7 +7,7 @@ not evict Pods for others, which the last part of its message says.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -49,13 +49,17 @@ class _Refusal:
     room_would_help: bool
 
 
-def room(node: Raw, pods: Sequence[Raw]) -> NodeRoom:
+def room(
+    node: Raw,
+    pods: Sequence[Raw],
+    requests_of: Callable[[Raw], requests.Amounts] = requests.of_pod,
+) -> NodeRoom:
     """The node with these Pods on it; finished Pods take no room."""
     used: dict[str, Decimal] = {}
     count = 0
     for pod in pods:
         if not o.pod_finished(pod):
-            used = requests.plus(used, requests.of_pod(pod))
+            used = requests.plus(used, requests_of(pod))
             count += 1
     status = o.status(node)
     allocatable = requests.parse(status.get("allocatable") or status.get("capacity"))

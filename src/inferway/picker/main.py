@@ -9,9 +9,8 @@ import uvloop
 
 from inferway.base.clock import SystemClock
 from inferway.base.ids import RandomIds
-from inferway.picker import flags
+from inferway.picker import config_file, flags
 from inferway.picker.run import run
-from inferway.scheduling.policy import CostPolicy
 
 # Letters of the part of a pick id that tells picker processes apart.
 IDENTITY_LETTERS = 8
@@ -23,6 +22,7 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
         print(flags.usage())
         return 0
     options = flags.parse(argv, env)
+    policy = config_file.policy(options)
     identity = RandomIds().suffix(IDENTITY_LETTERS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run(options, CostPolicy(), env, SystemClock(), identity))
+        return runner.run(run(options, policy, env, SystemClock(), identity))

@@ -90,14 +90,15 @@ def read(text: bytes, names: Names) -> Scrape | None:
     if waiting is None and running is None:
         return None
     use = _values(text, names.kv_use)
-    max_loras, adapters = _lora(text, names.lora)
+    max_loras, running_adapters, waiting_adapters = _lora(text, names.lora)
     return Scrape(
         waiting=sum(waiting or ()),
         running=sum(running or ()),
         kv_use=min(max(sum(use) / len(use), 0.0), 1.0) if use else 0.0,
         kv_tokens=_kv_tokens(text, names),
         max_loras=max_loras,
-        running_adapters=adapters,
+        running_adapters=running_adapters,
+        waiting_adapters=waiting_adapters,
     )
 
 
@@ -109,7 +110,7 @@ def _values(text: bytes, specs: tuple[Spec, ...]) -> list[float] | None:
     return None
 
 
-def _lora(text: bytes, specs: tuple[Spec, ...]) -> tuple[int, frozenset[str]]:
+def _lora(text: bytes, specs: tuple[Spec, ...]) -> tuple[int, frozenset[str], frozenset[str]]:
     """The series with the newest time counts; its two lists overlap and may hold blanks."""
     best: Mapping[bytes, bytes] | None = None
     newest = float("-inf")
@@ -118,10 +119,18 @@ def _lora(text: bytes, specs: tuple[Spec, ...]) -> tuple[int, frozenset[str]]:
             if value >= newest:
                 best, newest = labels, value
     if best is None:
-        return 0, frozenset()
-    names = best.get(b"running_lora_adapters", b"") + b"," + best.get(b"waiting_lora_adapters", b"")
-    adapters = {part.strip().decode(errors="replace") for part in names.split(b",")}
-    return _int(best.get(b"max_lora", b"")), frozenset(adapters - {""})
+        return 0, frozenset(), frozenset()
+    return (
+        _int(best.get(b"max_lora", b"")),
+        _names(best.get(b"running_lora_adapters", b"")),
+        _names(best.get(b"waiting_lora_adapters", b"")),
+    )
+
+
+def _names(text: bytes) -> frozenset[str]:
+    return frozenset(
+        part.strip().decode(errors="replace") for part in text.split(b",") if part.strip()
+    )
 
 
 def _kv_tokens(text: bytes, names: Names) -> int:

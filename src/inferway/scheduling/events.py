@@ -56,6 +56,7 @@ class Scrape(msgspec.Struct, frozen=True):
     kv_tokens: int = 0
     max_loras: int = 0
     running_adapters: frozenset[str] = frozenset()
+    waiting_adapters: frozenset[str] = frozenset()
 
 
 class ModelCard(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ MAX_LORAS_DEFAULT = 4
 
 
 class _Server:
-    __slots__ = ("active", "max_loras", "resident", "running")
+    __slots__ = ("active", "max_loras", "resident", "running", "told_max", "waiting")
 
     def __init__(self) -> None:
         self.max_loras = MAX_LORAS_DEFAULT
@@ -27,6 +27,9 @@ class _Server:
         self.active: dict[str, int] = {}
         # Adapters in flight as the server says, whoever sent them.
         self.running: frozenset[str] = frozenset()
+        self.waiting: frozenset[str] = frozenset()
+        # What the server tells of its places; 0 while it does not.
+        self.told_max = 0
         # Adapters that are taken to lie in the places, least recently used first.
         self.resident: OrderedDict[str, None] = OrderedDict()
 
@@ -38,12 +41,15 @@ class LoraState:
         self._servers: dict[int, _Server] = {}
         self.load_seconds = LOAD_SECONDS_PRIOR
 
-    def observe(self, slot: int, max_loras: int, running: frozenset[str]) -> None:
+    def observe(
+        self, slot: int, max_loras: int, running: frozenset[str], waiting: frozenset[str]
+    ) -> None:
         """What ``vllm:lora_requests_info`` says; ``max_loras`` 0 means that it does not."""
         server = self._server(slot)
         if max_loras > 0:
-            server.max_loras = max_loras
+            server.max_loras = server.told_max = max_loras
         server.running = running
+        server.waiting = waiting
         for adapter in running:
             self._touch(server, adapter)
 
@@ -63,10 +69,12 @@ class LoraState:
         else:
             del server.active[adapter]
 
-    def active(self, slot: int) -> frozenset[str]:
-        """Adapters with requests in flight."""
+    def told(self, slot: int) -> tuple[frozenset[str], frozenset[str], int]:
+        """What the server says: adapters running, adapters waiting, places (0: unknown)."""
         server = self._servers.get(slot)
-        return frozenset() if server is None else server.running | server.active.keys()
+        if server is None:
+            return frozenset(), frozenset(), 0
+        return server.running, server.waiting, server.told_max
 
     def in_flight(self, slot: int) -> dict[str, int]:
         """Own requests in flight by adapter."""

@@ -98,6 +98,10 @@ class PoolScheduler:
         """The slot of an endpoint that is in the pool."""
         return self._slot_of.get(address)
 
+    def life(self, slot: int) -> int:
+        """Which of the endpoints that have had this slot is meant by its reservations."""
+        return self._life[slot]
+
     def _add(self, address: str, now: float) -> int:
         if self._free:
             slot = self._free.pop()
@@ -142,7 +146,7 @@ class PoolScheduler:
             backlog = min(backlog, STEP_BUDGET_TOKENS)
         c.backlog_tokens[slot] = backlog
         c.backlog_at[slot] = now
-        self.lora.observe(slot, scrape.max_loras, scrape.running_adapters)
+        self.lora.observe(slot, scrape.max_loras, scrape.running_adapters, scrape.waiting_adapters)
         if scrape.kv_tokens > 0:
             ratio = self.ratios.bytes_per_token("")
             self.prefixes.set_capacity(slot, int(scrape.kv_tokens * ratio * KV_SHARE_FOR_PREFIXES))

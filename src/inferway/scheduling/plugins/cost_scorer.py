@@ -1,0 +1,15 @@
+"""``inferway-cost-scorer``: the default policy's cost as a score. See scheduling/cost.py."""
+
+from __future__ import annotations
+
+from inferway.scheduling.cost import costs, noise_limit
+from inferway.scheduling.plugins.base import Context, Scorer
+
+
+class CostScorer(Scorer):
+    """1 for the least cost and what equals it within noise, else that limit / cost."""
+
+    def score(self, context: Context, slots: list[int]) -> list[float]:
+        values = costs(context.request, context.snapshot, slots, context.matched, context.now)
+        limit = noise_limit(min(values))
+        return [min(1.0, limit / value) for value in values]

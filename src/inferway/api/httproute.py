@@ -71,8 +71,8 @@ class HTTPPathMatch(ApiStruct, frozen=True, kw_only=True):
         ),
         (
             (
-                f'self.type in [\'Exact\',\'PathPrefix\'] ? self.value.matches(r"""{PATH_PATTERN}""")'
-                " : true"
+                "self.type in ['Exact','PathPrefix'] ? "
+                f'self.value.matches(r"""{PATH_PATTERN}""") : true'
             ),
             (
                 f"must only contain valid characters (matching {PATH_PATTERN}) for types ['Exact', "

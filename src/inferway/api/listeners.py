@@ -69,8 +69,8 @@ class ListenerTLS(ApiStruct, frozen=True, kw_only=True):
     cel: ClassVar[tuple[Rule, ...]] = (
         (
             (
-                "self.mode == 'Terminate' ? size(self.certificateRefs) > 0 || size(self.options) > 0"
-                " : true"
+                "self.mode == 'Terminate' ? "
+                "size(self.certificateRefs) > 0 || size(self.options) > 0 : true"
             ),
             "certificateRefs or options must be specified when mode is Terminate",
         ),

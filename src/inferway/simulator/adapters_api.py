@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from inferway.simulator.http import TEXT, Exchange
+from inferway.simulator.http import Exchange
 from inferway.simulator.options import LoraModule
 from inferway.simulator.requests import LoadAdapterRequest, UnloadAdapterRequest
 
@@ -24,7 +24,7 @@ def load(app: App, exchange: Exchange) -> None:
     def done() -> None:
         text = app.models.finish_load(module)
         app.say(f"INFO Loaded new LoRA adapter: name '{module.name}', path '{module.path}'")
-        exchange.respond(200, text.encode(), TEXT)
+        exchange.respond(200, text.encode(), b"")
 
     if seconds > 0:
         app.loop.call_later(seconds, done)
@@ -40,4 +40,4 @@ def unload(app: App, exchange: Exchange) -> None:
     text = app.models.unload(request.lora_name)
     app.engine.adapters.drop(request.lora_name)
     app.say(f"INFO Removed LoRA adapter: name '{request.lora_name}'")
-    exchange.respond(200, text.encode(), TEXT)
+    exchange.respond(200, text.encode(), b"")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from inferway.simulator import tokenizer
-from inferway.simulator.answers import answer
+from inferway.simulator.answers import Answer, answer
 from inferway.simulator.completions import LOGPROBS_MAX, frame, with_stop
 from inferway.simulator.errors import ApiError, invalid_body
 from inferway.simulator.generation import Choice, Generation, Prompt
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from inferway.simulator.app import App
 
 _ROLE = "assistant"
+# As for completions: tests and load generators ask the same again.
+_REMEMBERED_ANSWERS = 256
 _CHUNK = "chat.completion.chunk"
 
 
@@ -60,12 +63,24 @@ def handle(app: App, exchange: Exchange) -> None:
     room = app.options.max_model_len - len(prompt.tokens)
     answers = []
     for index in range(generation.choices_per_prompt):
-        plan = answer(question, index, limit, stop)
+        plan = _answer(question, index, limit, stop)
         if len(plan.tokens) > room:
-            plan = answer(question, index, room, stop)
+            plan = _answer(question, index, room, stop)
         answers.append(with_stop(plan) if request.include_stop_str_in_output else plan)
     app.set_stream(generation, request.stream, request.stream_options)
     generation.start(answers, adapter, request.cache_salt or "")
+
+
+@lru_cache(maxsize=_REMEMBERED_ANSWERS)
+def _answer(question: str, choice: int, limit: int | None, stop: tuple[str, ...]) -> Answer:
+    """An answer without the blank before its first word, which continues a text."""
+    plan = answer(question, choice, limit, stop)
+    first = plan.pieces[0]
+    if not first.startswith(" "):
+        return plan
+    tokens = (tokenizer.piece_id(tokenizer.decode_one(plan.tokens[0])[1:]), *plan.tokens[1:])
+    pieces = (first[1:], *plan.pieces[1:])
+    return msgspec.structs.replace(plan, tokens=tokens, pieces=pieces, text=plan.text[1:])
 
 
 def _check(request: ChatRequest) -> None:
@@ -136,7 +151,7 @@ def last_question(messages: list[dict[str, Any]]) -> str:
 
 
 class ChatShape:
-    """Chats as vLLM writes them. The blank before the first word belongs to completions only."""
+    """Chats as vLLM writes them."""
 
     def __init__(self, request: ChatRequest, *, plain: bool) -> None:
         self._request = request
@@ -147,9 +162,7 @@ class ChatShape:
         choices = []
         for choice in generation.choices:
             plan = choice.answer
-            message = ChatMessage(
-                _ROLE, plan.text.removeprefix(" "), None, None, None, None, [], None
-            )
+            message = ChatMessage(_ROLE, plan.text, None, None, None, None, [], None)
             choices.append(
                 ChatChoice(
                     choice.index,
@@ -184,7 +197,7 @@ class ChatShape:
                 generation.id, _CHUNK, generation.created, generation.model, [first]
             )
             if generation.continuous_usage:
-                chunk.usage = generation.stream_usage(choice)
+                chunk.usage = generation.usage_so_far(choice, 0)
             events.append(b"data: %s\n\n" % msgspec.json.encode(chunk))
         return b"".join(events)
 
@@ -205,7 +218,7 @@ class ChatShape:
     def _event(self, generation: Generation, choice: Choice, text: str, index: int) -> bytes:
         plan = choice.answer
         ids = bool(self._request.return_token_ids)
-        delta = ChatDelta(text.removeprefix(" ") if index == 0 else text)
+        delta = ChatDelta(text)
         logprobs = self._logprobs(choice, index, index + 1)
         tokens = [plan.tokens[index]] if ids else None
         item: ChatChunkChoice | ChatLastChoice
@@ -217,7 +230,7 @@ class ChatShape:
             item = ChatChunkChoice(choice.index, delta, logprobs, None, tokens)
         body = ChatChunk(generation.id, _CHUNK, generation.created, generation.model, [item])
         if generation.continuous_usage:
-            body.usage = generation.stream_usage(choice)
+            body.usage = generation.usage_so_far(choice, index + 1)
         return b"data: %s\n\n" % msgspec.json.encode(body)
 
     def usage(self, generation: Generation) -> bytes:

@@ -238,7 +238,7 @@ class CompletionShape:
                     list(plan.tokens[begin:end]) if ids else None,
                 )
             ],
-            generation.stream_usage(choice) if generation.continuous_usage else None,
+            generation.usage_so_far(choice, end) if generation.continuous_usage else None,
         )
         return b"data: %s\n\n" % msgspec.json.encode(body)
 

@@ -176,14 +176,15 @@ class Generation:
         prompt, completion = self._tokens()
         return Usage(prompt, prompt + completion, completion, self._details())
 
-    def stream_usage(self, choice: Choice | None = None) -> StreamUsage:
-        """Tokens so far, of one choice or of the whole request."""
-        if choice is None:
-            prompt, completion = self._tokens()
-        else:
-            prompt, completion = len(choice.prompt.tokens), choice.emitted
-        details = self._details() if choice is None else None
-        return StreamUsage(prompt, prompt + completion, completion, details)
+    def stream_usage(self) -> StreamUsage:
+        """Tokens of the whole request, for the last event."""
+        prompt, completion = self._tokens()
+        return StreamUsage(prompt, prompt + completion, completion, self._details())
+
+    def usage_so_far(self, choice: Choice, tokens: int) -> StreamUsage:
+        """Tokens of one choice when ``tokens`` of its answer have been told."""
+        prompt = len(choice.prompt.tokens)
+        return StreamUsage(prompt, prompt + tokens, tokens)
 
     def _tokens(self) -> tuple[int, int]:
         return (

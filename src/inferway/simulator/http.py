@@ -112,18 +112,17 @@ class Exchange:
         return self._done
 
     def respond(self, status: int, body: bytes, content_type: bytes = JSON) -> None:
-        """Sends a whole response."""
+        """Sends a whole response; an empty content type leaves the header out."""
         if self._done:
             return
         head = (
-            b"HTTP/1.1 %d %s\r\ndate: %s\r\nserver: uvicorn\r\ncontent-length: %d\r\n"
-            b"content-type: %s\r\n%s%s\r\n"
+            b"HTTP/1.1 %d %s\r\ndate: %s\r\nserver: uvicorn\r\ncontent-length: %d\r\n%s%s%s\r\n"
         ) % (
             status,
             _REASONS.get(status, b"Unknown"),
             self._connection.server.dates.now(),
             len(body),
-            content_type,
+            b"content-type: %s\r\n" % content_type if content_type else b"",
             self.extra_headers,
             b"" if self._keep_alive else b"connection: close\r\n",
         )

@@ -14,7 +14,7 @@ import xxhash
 from inferway.simulator import chat, tokenizer
 from inferway.simulator.completions import prompts_of
 from inferway.simulator.errors import ApiError
-from inferway.simulator.http import TEXT, Exchange
+from inferway.simulator.http import Exchange
 from inferway.simulator.metrics import process_metrics
 from inferway.simulator.process import process_values
 from inferway.simulator.requests import DetokenizeRequest, EmbeddingRequest, TokenizeRequest
@@ -41,7 +41,7 @@ _METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 def health(app: App, exchange: Exchange) -> None:
     """200 with an empty body while the engine lives."""
-    exchange.respond(200, b"", TEXT)
+    exchange.respond(200, b"", b"")
 
 
 def version(app: App, exchange: Exchange) -> None:

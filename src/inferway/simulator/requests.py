@@ -143,6 +143,7 @@ _EXPECTED = (
     ("array", "list_type", "Input should be a valid list"),
     ("object", "dict_type", "Input should be a valid dictionary"),
 )
+_PARSED = {"int": "an integer", "float": "a number", "bool": "a boolean"}
 _MISSING = re.compile(r"missing required field `(\w+)`")
 _TYPE = re.compile(r"Expected `([^`]+)`")
 _PATH = re.compile(r" - at `\$(.*)`$")
@@ -169,6 +170,9 @@ def _validation_text(text: str, body: bytes) -> str:
         for name, error, words in _EXPECTED:
             if wanted == name:
                 kind, message = error, words
+                if "got `str`" in text and name in _PARSED:
+                    kind = f"{name}_parsing"
+                    message = f"{words}, unable to parse string as {_PARSED[name]}"
     location = _location(text)
     if location == "'body'":
         location = "'body',"

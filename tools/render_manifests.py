@@ -1,7 +1,8 @@
 """Renders the charts into the manifests that ``inferway up`` applies.
 
 Knows the two files of src/inferway/cli/manifests/ and what each is made of; talks to no cluster.
-Run ``make manifests`` after a change of charts/ or examples/demo/; a test compares.
+The chart of our own kinds is written first, from the typed structs. Run ``make manifests`` after a
+change of charts/, examples/demo/ or src/inferway/api/inferway.py; tests compare.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from render_crds import PlainDumper
+from render_crds import main as render_crds
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFESTS = ROOT / "src" / "inferway" / "cli" / "manifests"
@@ -81,17 +84,10 @@ def demo(helm: str) -> Iterator[Object]:
     yield from example("gateway.yaml")
 
 
-class _PlainDumper(yaml.SafeDumper):
-    """Writes every value out, because an alias is hard to read and to copy from."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
 def text(objects: Iterable[Object]) -> str:
     """One YAML stream, the same bytes for the same objects."""
     return HEADER + "---\n".join(
-        yaml.dump(without_helm(item), Dumper=_PlainDumper, sort_keys=False, width=10_000)
+        yaml.dump(without_helm(item), Dumper=PlainDumper, sort_keys=False, width=10_000)
         for item in objects
     )
 
@@ -102,7 +98,8 @@ def render(helm: str) -> dict[str, str]:
 
 
 def main() -> int:
-    """Writes the files that differ and names them."""
+    """Writes the files that differ and names them, the kinds in the chart first."""
+    render_crds()
     for name, content in render(find_helm()).items():
         path = MANIFESTS / name
         if not path.exists() or path.read_text() != content:

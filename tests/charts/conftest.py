@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -25,6 +26,7 @@ def helm_program() -> str:
 @pytest.fixture(scope="session")
 def renderer() -> ModuleType:
     """tools/render_manifests.py as a module."""
+    sys.path.append(str(ROOT / "tools"))
     spec = importlib.util.spec_from_file_location(
         "render_manifests", ROOT / "tools" / "render_manifests.py"
     )

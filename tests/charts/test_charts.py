@@ -7,6 +7,7 @@ Kubernetes and against the restricted Pod security standard.
 from __future__ import annotations
 
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -246,6 +247,12 @@ def test_the_manifests_of_up_are_fresh(helm_program: str, renderer: ModuleType) 
     for name, text in renderer.render(helm_program).items():
         path = renderer.MANIFESTS / name
         assert path.read_text() == text, f"{name} is stale; run make manifests"
+
+
+def test_our_own_kinds_in_the_chart_are_fresh(renderer: ModuleType) -> None:
+    crds = sys.modules["render_crds"]
+    for name, text in crds.render().items():
+        assert (crds.FILES / name).read_text() == text, f"{name} is stale; run make manifests"
 
 
 def test_the_manifests_of_up_ask_for_little(renderer: ModuleType) -> None:

@@ -32,8 +32,8 @@ from inferway.cluster.client import KubeClient, PatchType
 MANIFESTS = "inferway.cli.manifests"
 NAMESPACE = "default"
 POOL = "vllm-qwen"
-# A Pod that is bound is left alone by schedulers, and by every node with another name.
-NODE_THAT_IS_NOT = "bench-backends"
+# A Pod of another scheduler is left alone: nobody binds it to a node, so no node runs it.
+SCHEDULER = "bench"
 UP_SECONDS_MAX = 60.0
 READY_SECONDS_MAX = 60.0
 LOOK_AGAIN_SECONDS = 0.05
@@ -124,7 +124,7 @@ def backend_pod(number: int) -> Object:
             "labels": {"app": POOL},
         },
         "spec": {
-            "nodeName": NODE_THAT_IS_NOT,
+            "schedulerName": SCHEDULER,
             "containers": [
                 {
                     "name": "vllm",

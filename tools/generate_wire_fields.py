@@ -16,9 +16,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-TARGET = (
-    Path(__file__).resolve().parent.parent / "src/inferway/local/apiserver/http/_gen/wire.json"
-)
+TARGET = Path(__file__).resolve().parent.parent / "src/inferway/local/apiserver/http/_gen/wire.json"
 PACKAGES = (
     "core/v1",
     "apps/v1",
@@ -166,16 +164,14 @@ def main() -> None:
         for name, body in package.structs.items():
             if "metav1.TypeMeta" in body and not name.endswith("List"):
                 kinds[f"{api_version} {name}"] = table.message(package, name)
-    for name in ("DeleteOptions",):
-        full = table.message(packages[META], name)
-        for path in PACKAGES:
-            kinds.setdefault(f"v1 {name}", full)
-            kinds.setdefault(f"meta.k8s.io/v1 {name}", full)
+    kinds["v1 DeleteOptions"] = table.message(packages[META], "DeleteOptions")
     names = {full: str(number) for number, full in enumerate(sorted(table.messages))}
     messages = {
         names[full]: {
-            number: [names.get(str(part), part) if i == len(entry) - 1 else part
-                     for i, part in enumerate(entry)]
+            number: [
+                names.get(str(part), part) if i == len(entry) - 1 else part
+                for i, part in enumerate(entry)
+            ]
             for number, entry in fields.items()
         }
         for full, fields in sorted(table.messages.items())

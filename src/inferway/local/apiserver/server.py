@@ -66,10 +66,22 @@ class ApiServer:
         self.options = options
         self.port = options.port
         self._exits = AsyncExitStack()
+        self._store: Store | None = None
+        self._watchers = Watchers()
 
     @property
     def url(self) -> str:
         return f"https://{self.options.address}:{self.port}"
+
+    @property
+    def revision(self) -> int:
+        """The resourceVersion of the latest write."""
+        return self._store.revision if self._store is not None else 0
+
+    @property
+    def watches(self) -> int:
+        """How many watches are open."""
+        return self._watchers.running
 
     @property
     def kubeconfig(self) -> Path:
@@ -95,10 +107,11 @@ class ApiServer:
         exits.callback(database.close)
         credentials = pki.load_or_create(options.state / "pki", options.address)
         store = Store(database, index_of, options.limits)
+        self._store = store
         kinds = KindTable(builtin_kinds())
         registry = Registry(Parts(store, kinds, PlainRules(), options.clock, options.ids))
         session = await exits.enter_async_context(node_session(credentials.kubelet_context()))
-        handler = _handler(registry, credentials, session)
+        handler = _handler(registry, credentials, session, self._watchers)
         runner = web.ServerRunner(
             web.Server(
                 handler,
@@ -106,7 +119,8 @@ class ApiServer:
                 handler_cancellation=True,
                 access_log=None,
                 keepalive_timeout=KEEPALIVE_SECONDS,
-            )
+            ),
+            shutdown_timeout=SHUTDOWN_SECONDS_MAX,
         )
         await runner.setup()
         exits.push_async_callback(runner.cleanup)
@@ -115,7 +129,6 @@ class ApiServer:
             options.address,
             options.port,
             ssl_context=credentials.serving_context(),
-            shutdown_timeout=SHUTDOWN_SECONDS_MAX,
         )
         try:
             await site.start()
@@ -126,7 +139,12 @@ class ApiServer:
         kubeconfig.write(self.kubeconfig, self.url, credentials)
 
 
-def _handler(registry: Registry, credentials: pki.Pki, session: aiohttp.ClientSession) -> Handler:
+def _handler(
+    registry: Registry,
+    credentials: pki.Pki,
+    session: aiohttp.ClientSession,
+    watchers: Watchers,
+) -> Handler:
     """Puts the faces together."""
     bodies = Bodies(load_table())
     clock = registry.clock
@@ -135,7 +153,7 @@ def _handler(registry: Registry, credentials: pki.Pki, session: aiohttp.ClientSe
     return Handler(
         registry.kinds,
         judge,
-        ObjectVerbs(registry, Watchers(), bodies),
+        ObjectVerbs(registry, watchers, bodies),
         {
             **subresources.table(),
             **Reviews(judge, bodies).table(),

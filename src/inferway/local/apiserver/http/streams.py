@@ -29,6 +29,10 @@ class Watchers:
         self._watchers_max = watchers_max
         self._running = 0
 
+    @property
+    def running(self) -> int:
+        return self._running
+
     def enter(self) -> None:
         """Raises StatusError 429."""
         if self._running >= self._watchers_max:

@@ -15,7 +15,6 @@ from typing import Any, Literal, NamedTuple
 
 from inferway.api.resources import EVENTS
 from inferway.base.clock import Clock, SystemClock, rfc3339
-from inferway.base.errors import InferwayError
 from inferway.cluster.client import KubeClient, Object
 from inferway.cluster.errors import NotFoundError
 from inferway.cluster.store import key_of
@@ -128,7 +127,7 @@ class EventRecorder:
             subject, pending = self._pending.popitem(last=False)
             try:
                 await self._write(subject, pending)
-            except InferwayError as error:
+            except Exception as error:  # No caller may suffer from an Event.
                 self.dropped += pending.count
                 # An Event in a namespace that ends is refused; that is no news.
                 _log.debug(

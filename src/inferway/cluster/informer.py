@@ -230,7 +230,11 @@ class Informer(Generic[T]):
         if change is None:
             return
         for subscriber in self._subscribers:
-            subscriber(change)
+            try:
+                subscriber(change)
+            except Exception:  # One bad object must not end the copy of all the others.
+                data = {"kind": self.resource.kind, "object": str(change.key)}
+                _log.exception("a change was not understood", extra={"data": data})
 
     def _selected(self, raw: Object) -> bool:
         """Whether an own write belongs here; with selectors only the server can tell."""

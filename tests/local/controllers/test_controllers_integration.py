@@ -11,6 +11,7 @@ from controllers_stack import Cluster, cluster
 
 from inferway.api.resources import (
     CONFIG_MAPS,
+    CUSTOM_RESOURCE_DEFINITIONS,
     DEPLOYMENTS,
     ENDPOINT_SLICES,
     EVENTS,
@@ -195,6 +196,71 @@ async def test_a_pod_that_does_not_fit_waits_until_it_does(tmp_path: Path) -> No
         await stack.until(
             "a binding", lambda: o.spec(stack.live(PODS)[0]).get("nodeName") == "node"
         )
+
+
+async def test_a_pod_gets_the_room_of_a_deleted_one(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as stack:
+        await stack.node(cpu="1")
+        for name in ("first", "second"):
+            await stack.client.create(PODS, body(PODS, name, spec=template(cpu="1")["spec"]))
+            await stack.until(
+                f"a decision about {name}",
+                lambda name=name: [
+                    p
+                    for p in stack.live(PODS)
+                    if o.name(p) == name and o.condition(p, "PodScheduled")
+                ],
+            )
+        await stack.client.delete(PODS, "first", "default")
+        await stack.until(
+            "the second Pod bound",
+            lambda: [o.spec(p).get("nodeName") for p in stack.live(PODS)] == ["node"],
+        )
+
+
+async def test_kinds_that_come_at_run_time_are_collected_too(tmp_path: Path) -> None:
+    thing = ResourceType("example.org", "v1", "Thing", "things")
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "things.example.org"},
+        "spec": {
+            "group": "example.org",
+            "scope": "Namespaced",
+            "names": {"kind": "Thing", "plural": "things"},
+            "versions": [
+                {
+                    "name": "v1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {
+                        "openAPIV3Schema": {
+                            "type": "object",
+                            "x-kubernetes-preserve-unknown-fields": True,
+                        }
+                    },
+                }
+            ],
+        },
+    }
+    async with cluster(tmp_path) as stack:
+        await stack.client.create(CUSTOM_RESOURCE_DEFINITIONS, definition)
+        owner = await stack.client.create(CONFIG_MAPS, body(CONFIG_MAPS, "owner"))
+        await stack.of(thing).synced.wait()
+        await stack.until(
+            "an established kind",
+            lambda: any(
+                (o.condition(d, "Established") or {}).get("status") == "True"
+                for d in stack.live(CUSTOM_RESOURCE_DEFINITIONS, "")
+            ),
+        )
+        reference = o.controller_reference(owner, CONFIG_MAPS)
+        await stack.client.create(
+            thing, body(thing, "owned", meta={"ownerReferences": [reference]})
+        )
+        await stack.until("the thing", lambda: stack.live(thing))
+        await stack.client.delete(CONFIG_MAPS, "owner", "default")
+        await stack.until("no thing", lambda: not stack.live(thing))
 
 
 async def test_a_service_gets_addresses_and_endpoints(tmp_path: Path) -> None:

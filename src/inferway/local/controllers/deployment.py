@@ -243,9 +243,9 @@ def controller(context: Context) -> Controller:
         deployment = context.get(DEPLOYMENTS, key)
         if deployment is None:
             return None
-        sets = context.owned(REPLICA_SETS, o.uid(deployment))
         orphans = _adoptions(deployment, context.in_namespace(REPLICA_SETS, key.namespace))
         await executor.perform(orphans)
+        sets = context.owned(REPLICA_SETS, o.uid(deployment))
         new = r.find_new(deployment, sets)
         running = any(
             not o.pod_finished(pod)

@@ -1,9 +1,8 @@
-"""Helm for the tests of the charts, and the renderer of the manifests."""
+"""What the tests of the charts share: the real helm, and the renderer of the manifests."""
 
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -14,13 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
-def helm_program() -> str:
-    """The helm of build/tools, else the machine's own."""
-    built = ROOT / "build" / "tools" / "helm"
-    found = str(built) if built.exists() else shutil.which("helm")
-    if found is None:
-        pytest.skip("helm is not here; `make build/tools/helm` brings one")
-    return found
+def helm_program(helm: Path) -> str:
+    """The real helm."""
+    return str(helm)
 
 
 @pytest.fixture(scope="session")

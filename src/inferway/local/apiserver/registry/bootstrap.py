@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from inferway.api.crds import builtin_definitions, to_object
 from inferway.local.apiserver.registry.definitions import Definitions
 from inferway.local.apiserver.registry.errors import StatusError
 from inferway.local.apiserver.registry.kinds import Kind, KindTable, Object
@@ -9,6 +12,7 @@ from inferway.local.apiserver.registry.options import Target, WriteOptions
 from inferway.local.apiserver.registry.registry import Registry
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _MANAGER = WriteOptions(field_manager="kube-apiserver", field_validation="Ignore")
 
 
@@ -20,9 +24,24 @@ def bootstrap(registry: Registry, address: str, port: int, ca: str) -> None:
     registry.hooks.append(lambda kind, new, old: _on_namespace(registry, ca, kind, new))
     for name in NAMESPACES:
         ensure(registry, "", "namespaces", {"metadata": {"name": name}})
+    for definition in builtin_definitions():
+        obj = remembered(to_object(definition))
+        ensure(registry, "apiextensions.k8s.io", "customresourcedefinitions", obj)
     for namespace in registry.store.objects("namespaces."):
         _fill_namespace(registry, ca, namespace.key.name)
     _own_service(registry, address, port)
+
+
+def remembered(obj: Object) -> Object:
+    """The object with kubectl's note of what was applied.
+
+    ``kubectl apply`` of a project's own definition then replaces ours as a whole and has nothing to
+    warn about.
+    """
+    metadata = obj["metadata"]
+    text = msgspec.json.encode(obj).decode() + "\n"
+    annotations = {**(metadata.get("annotations") or {}), LAST_APPLIED: text}
+    return {**obj, "metadata": {**metadata, "annotations": annotations}}
 
 
 def ensure(registry: Registry, group: str, plural: str, obj: Object) -> None:

@@ -1,0 +1,52 @@
+"""Which address a Pod gets: the one it had, a Service's by annotation, the node's, or a new one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from inferway.api.pods import Pod
+from inferway.local.node.environment import MissingError
+from inferway.local.node.parts import NodeParts
+
+FROM_SERVICE = "inferway.dev/address-from-service"
+# The Service controller needs milliseconds; after this an Event says what is waited for.
+SERVICE_SECONDS_MAX = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class PodAddress:
+    """``owned`` addresses are freed with the Pod; others belong to a Service or the node."""
+
+    ip: str
+    owned: bool
+
+
+async def pod_address(parts: NodeParts, pod: Pod, raw: dict[str, Any]) -> PodAddress:
+    """The address of a Pod. Raises MissingError, InferwayError."""
+    service = pod.metadata.annotations.get(FROM_SERVICE)
+    if service:
+        return PodAddress(await _service_address(parts, pod, service), owned=False)
+    if pod.spec.host_network:
+        return PodAddress(parts.options.host_ip, owned=False)
+    before = pod.status.pod_ip
+    if before and parts.addresses.claim(pod.metadata.uid, before):
+        return PodAddress(before, owned=True)
+    return PodAddress(parts.addresses.allocate(pod.metadata.uid), owned=True)
+
+
+async def _service_address(parts: NodeParts, pod: Pod, name: str) -> str:
+    ends = parts.steady.now() + SERVICE_SECONDS_MAX
+    while True:
+        found = await parts.find(parts.caches.services, pod.metadata.namespace, name)
+        status = ((found or {}).get("status") or {}).get("loadBalancer") or {}
+        for ingress in status.get("ingress") or ():
+            if ingress.get("ip"):
+                return str(ingress["ip"])
+        left = ends - parts.steady.now()
+        if left <= 0:
+            raise MissingError(
+                f"the Pod is to have the address of Service {pod.metadata.namespace}/{name}, "
+                + ("which has none yet" if found else "which does not exist")
+            )
+        await parts.changes.wait(min(left, 1.0))

@@ -1,0 +1,147 @@
+"""What all Pods of the node share: the client, the launcher, caches, the image table."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from inferway.api.resources import ResourceType
+from inferway.cluster.client import KubeClient
+from inferway.cluster.errors import NotFoundError
+from inferway.cluster.events import EventRecorder
+from inferway.cluster.informer import Informer
+from inferway.cluster.store import Key
+from inferway.local.node.addresses import PodAddresses
+from inferway.local.node.images import ImageTable
+from inferway.local.node.launching import Machine
+from inferway.local.node.options import NodeOptions
+from inferway.local.node.prober import Prober
+from inferway.local.node.sandboxes import Isolation, Launcher
+
+Object = dict[str, Any]
+
+# Moved by as much, a privileged port is free for everybody and still recognizable.
+PORT_OFFSET = 8000
+UNIX_PATH_BYTES_MAX = 107
+PRIVILEGED_PORTS_TRIED = (1023, 1022, 1021)
+
+
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """Local copies of what Pods refer to."""
+
+    config_maps: Informer[Object]
+    secrets: Informer[Object]
+    services: Informer[Object]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeParts:
+    """Made once by ``main.run`` and passed to every Pod's worker."""
+
+    options: NodeOptions
+    client: KubeClient
+    launcher: Launcher
+    isolation: Isolation
+    table: ImageTable
+    addresses: PodAddresses
+    events: EventRecorder
+    caches: Caches
+    prober: Prober
+    machine: Machine
+    allocatable: Mapping[str, Decimal]
+    api_server: tuple[str, str]
+    port_offset: int
+    changes: ChangeBell
+    steady: SteadyClock
+
+    def pick_socket(self, uid: str) -> str:
+        """Where a picker of this Pod serves picks; the kernel allows 107 bytes."""
+        path = self.options.state / "picks" / f"{uid[:13]}.sock"
+        if len(str(path)) > UNIX_PATH_BYTES_MAX:
+            digest = hashlib.sha256(str(self.options.state).encode()).hexdigest()[:8]
+            path = Path(tempfile.gettempdir()) / f"inferway-{digest}" / path.name
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.unlink(missing_ok=True)
+        return str(path)
+
+    async def find(self, cache: Informer[Object], namespace: str, name: str) -> Object | None:
+        """An object of a cache, or of the server where the cache may not have it yet."""
+        found = cache.store.get(Key(namespace, name))
+        if found is not None:
+            return found
+        return await self.fetch(cache.resource, namespace, name)
+
+    async def fetch(self, resource: ResourceType, namespace: str, name: str) -> Object | None:
+        """An object of the server; None if there is none."""
+        try:
+            return await self.client.get(resource, name, namespace)
+        except NotFoundError:
+            return None
+
+
+@dataclass(slots=True)
+class ChangeBell:
+    """Wakes those who wait for any change of a referenced object."""
+
+    _event: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def ring(self) -> None:
+        self._event.set()
+        self._event = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        """Returns at the next change, or when the time is over."""
+        event = self._event
+        try:
+            async with asyncio.timeout(seconds):
+                await event.wait()
+        except TimeoutError:
+            return
+
+
+@dataclass(frozen=True, slots=True)
+class SteadyClock:
+    """Seconds since the epoch that never run backwards, for the machines."""
+
+    offset: float = field(default_factory=lambda: time.time() - time.monotonic())
+
+    def now(self) -> float:
+        return self.offset + time.monotonic()
+
+
+def this_machine(options: NodeOptions) -> Machine:
+    """The machine that the node itself runs on."""
+    beside = Path(options.python).parent
+
+    def find(name: str) -> str | None:
+        own = beside / name
+        if os.access(own, os.X_OK) and own.is_file():
+            return str(own)
+        return shutil.which(name)
+
+    return Machine(options.python, find, dict(os.environ))
+
+
+def needed_port_offset(address: str) -> int:
+    """0 where a port under 1024 can be bound, found by trying; else the offset."""
+    for port in PRIVILEGED_PORTS_TRIED:
+        with socket.socket() as probe:
+            try:
+                probe.bind((address, port))
+            except PermissionError:
+                return PORT_OFFSET
+            except OSError:
+                continue
+            return 0
+    return 0

@@ -355,6 +355,22 @@ async def test_objects_whose_owner_never_was_are_collected(tmp_path: Path) -> No
         await stack.until("a collection", lambda: "orphan" not in names() and "kept" in names())
 
 
+async def test_kinds_that_nobody_serves_say_so(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as stack:
+        daemon_sets = ResourceType("apps", "v1", "DaemonSet", "daemonsets")
+        spec = {"selector": {"matchLabels": {"app": "web"}}, "template": template()}
+        await stack.client.create(daemon_sets, body(daemon_sets, "agent", spec=spec))
+        await stack.until(
+            "advice",
+            lambda: [e for e in stack.live(EVENTS) if e["reason"] == "NotSupportedLocally"],
+        )
+        (event,) = stack.live(EVENTS)
+        assert event["message"] == (
+            "The local stack stores DaemonSet objects and does not act on them; "
+            "use a Deployment with one replica"
+        )
+
+
 async def test_a_job_runs_to_its_end(tmp_path: Path) -> None:
     async with cluster(tmp_path) as stack:
         pod_spec = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}

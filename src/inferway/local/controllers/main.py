@@ -24,6 +24,7 @@ from inferway.local.controllers import (
     pod_gc,
     replicaset,
     scheduler,
+    unserved,
 )
 from inferway.local.controllers.caches import Caches
 from inferway.local.controllers.discovery import Inventory
@@ -42,6 +43,7 @@ _TABLE: tuple[Callable[[Context], Controller], ...] = (
     accounts.controller,
     nodes.controller,
     pod_gc.controller,
+    unserved.controller,
 )
 
 

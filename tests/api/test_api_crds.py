@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def facts(schema: Any) -> Any:
     return result
 
 
+@functools.cache
 def by_name() -> dict[str, dict[str, Any]]:
     return {d.name: crds.to_object(d) for d in crds.all_definitions()}
 

@@ -6,6 +6,7 @@ attribute ``cel`` has its rules.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -40,7 +41,7 @@ def kind_schema(struct: type[ApiStruct]) -> Schema:
 
 def struct_schema(struct: type[ApiStruct]) -> Schema:
     """The schema of a struct."""
-    hints = get_type_hints(struct, include_extras=True)
+    hints = _hints(struct)
     properties: dict[str, Schema] = {}
     required = []
     for info in msgspec.structs.fields(struct):
@@ -60,6 +61,12 @@ def struct_schema(struct: type[ApiStruct]) -> Schema:
             {"rule": expression, "message": message} for expression, message in rules
         ]
     return result
+
+
+@functools.cache
+def _hints(struct: type[ApiStruct]) -> dict[str, Any]:
+    """Evaluating annotations is most of the work, and parts are shared by many kinds."""
+    return get_type_hints(struct, include_extras=True)
 
 
 def _first_paragraph(text: str) -> str:

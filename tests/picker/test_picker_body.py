@@ -1,0 +1,85 @@
+"""Bodies: what is found in them, and what is refused before a model server sees it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferway.picker.body import BadBody, Parsed, parse
+from inferway.scheduling.request import ApiKind
+
+COMPLETIONS = b"/v1/completions"
+CHAT = b"/v1/chat/completions?timeout=3"
+
+
+def test_completion() -> None:
+    body = b'{"model": "m", "prompt": "caf\\u00e9", "stream": true, "max_tokens": 7, "n": [1]}'
+    parsed = parse(COMPLETIONS, body)
+    assert isinstance(parsed, Parsed)
+    assert (parsed.model, parsed.kind, parsed.stream) == ("m", ApiKind.COMPLETIONS, True)
+    assert (bytes(parsed.prompt), parsed.max_tokens) == (b'"caf\\u00e9"', 7)
+
+
+def test_chat_with_tools_and_salt() -> None:
+    body = (
+        b'{"messages":[{"role":"user","content":[{"type":"text","text":"hi"}]}],"cache_salt":"s",'
+        b'"tools":[{"type":"function"}],"max_completion_tokens":9,"stream":false,"model":"m/\\"x"}'
+    )
+    parsed = parse(CHAT, body)
+    assert isinstance(parsed, Parsed)
+    assert (parsed.model, parsed.kind, parsed.stream) == ('m/"x', ApiKind.CHAT, False)
+    assert bytes(parsed.prompt).startswith(b'[{"role"')
+    assert (parsed.salt, parsed.max_tokens) == (b'"s"[{"type":"function"}]', 9)
+
+
+@pytest.mark.parametrize("prompt", [b"[1, 2, 3]", b'["a", "b"]', b"null", b"[[1],[2]]"])
+def test_prompts_of_other_shapes(prompt: bytes) -> None:
+    parsed = parse(COMPLETIONS, b'{"model":"m","prompt":' + prompt + b"}")
+    assert isinstance(parsed, Parsed)
+    assert bytes(parsed.prompt) == prompt
+
+
+def test_embeddings_take_their_input() -> None:
+    parsed = parse(b"/v1/embeddings", b'{"model":"e","input":["a"]}')
+    assert isinstance(parsed, Parsed)
+    assert (parsed.kind, bytes(parsed.prompt)) == (ApiKind.EMBEDDINGS, b'["a"]')
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "code"),
+    [
+        (b'{"model": "m",', None, "invalid_json"),
+        (b'{"model": "m"} x', None, "invalid_json"),
+        (b'{"x":' + b"[" * 100_000, None, "invalid_json"),
+        (b"[]", None, None),
+        (b"3", None, None),
+        (b"", None, None),
+        (b'{"prompt": "x"}', "model", "missing_model"),
+        (b'{"model": null, "prompt": "x"}', "model", "missing_model"),
+        (b'{"model": "", "prompt": "x"}', "model", "invalid_model"),
+        (b'{"model": 3, "prompt": "x"}', "model", "invalid_model"),
+    ],
+)
+def test_refusals(body: bytes, param: str | None, code: str | None) -> None:
+    bad = parse(COMPLETIONS, body)
+    assert isinstance(bad, BadBody)
+    assert (bad.param, bad.code) == (param, code)
+    assert bad.message
+
+
+@pytest.mark.parametrize("body", [b"", b"not json", b"{}", b"[]", b'{"model": 3}'])
+@pytest.mark.parametrize("path", [b"/v1/models", b"/tokenize", b"/v1/audio/transcriptions", b"/"])
+def test_calls_that_are_not_known_go_anywhere(path: bytes, body: bytes) -> None:
+    assert parse(path, body) == Parsed()
+
+
+def test_unknown_call_that_names_a_model_goes_to_it() -> None:
+    parsed = parse(b"/tokenize", b'{"model":"adapter","prompt":"x"}')
+    assert isinstance(parsed, Parsed)
+    assert (parsed.model, parsed.kind) == ("adapter", ApiKind.OTHER)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_parsed_or_refused(body: bytes) -> None:
+    assert isinstance(parse(COMPLETIONS, body), Parsed | BadBody)

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -28,8 +29,8 @@ async def begin(*arguments: str) -> asyncio.subprocess.Process:
 async def url_of(process: asyncio.subprocess.Process) -> str:
     assert process.stdout is not None
     while line := (await process.stdout.readline()).decode():
-        if found := re.search(r"http://\S+", line):
-            return found.group()
+        if found := re.search(r"server on (\S+)", line):
+            return found.group(1)
     raise AssertionError("the server ended before it listened")
 
 
@@ -68,3 +69,21 @@ async def test_a_port_that_is_taken_is_one_clear_message() -> None:
     assert "INFERWAY0506" in text
     assert f"127.0.0.1:{port}" in text
     assert "Traceback" not in text
+
+
+@pytest.mark.slow
+async def test_a_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "vllm.sock"
+    client = aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path)))
+    async with asyncio.timeout(DEADLINE_SECONDS), client as http:
+        process = await begin("--uds", str(path))
+        await url_of(process)
+        async with http.get("http://vllm/health") as response:
+            assert response.status == 200
+        process.send_signal(signal.SIGINT)
+        await process.communicate()
+        assert process.returncode == 0
+        process = await begin("--uds", str(tmp_path / "no" / "folder"))
+        _, errors = await process.communicate()
+    assert process.returncode == 1
+    assert "INFERWAY0506" in errors.decode()

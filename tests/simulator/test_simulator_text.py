@@ -54,8 +54,7 @@ def test_an_answer_is_as_long_as_asked_and_always_the_same(
     assert first.finish_reason == "length"
     assert first.text == "".join(first.pieces)
     assert tokenizer.decode(first.tokens) == first.text
-    answers.answer.cache_clear()
-    assert answers.answer(prompt, choice, limit) == first
+    assert answers.make(prompt, choice, limit, ()) == first
 
 
 def test_a_longer_answer_begins_like_a_shorter_one() -> None:

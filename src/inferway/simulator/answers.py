@@ -106,11 +106,22 @@ def _words(prompt: str, choice: int, count: int) -> tuple[str, ...]:
     return tuple(words[:count])
 
 
-@lru_cache(maxsize=_REMEMBERED_ANSWERS)
 def answer(prompt: str, choice: int, limit: int | None, stop: tuple[str, ...] = ()) -> Answer:
     """The answer to a prompt, at most ``limit`` tokens; exactly that many unless a stop text ends
     it. Without a limit the model ends it itself.
     """
+    if len(prompt) + (limit or 0) > tokenizer.REMEMBERED_CHARACTERS_MAX:
+        return make(prompt, choice, limit, stop)
+    return _remembered(prompt, choice, limit, stop)
+
+
+@lru_cache(maxsize=_REMEMBERED_ANSWERS)
+def _remembered(prompt: str, choice: int, limit: int | None, stop: tuple[str, ...]) -> Answer:
+    return make(prompt, choice, limit, stop)
+
+
+def make(prompt: str, choice: int, limit: int | None, stop: tuple[str, ...]) -> Answer:
+    """What ``answer`` returns, without remembering it."""
     count = natural_tokens(prompt, choice) if limit is None else limit
     words = _words(prompt, choice, count)
     reason = "stop" if limit is None else "length"

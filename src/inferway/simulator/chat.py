@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from inferway.simulator import tokenizer
 from inferway.simulator.answers import Answer, answer
-from inferway.simulator.completions import LOGPROBS_MAX, frame, with_stop
+from inferway.simulator.completions import LOGPROBS_MAX, frame, prompt_of, with_stop
 from inferway.simulator.errors import ApiError, invalid_body
-from inferway.simulator.generation import Choice, Generation, Prompt
+from inferway.simulator.generation import Choice, Generation
 from inferway.simulator.http import Exchange
 from inferway.simulator.logprobs import chat_logprobs
 from inferway.simulator.requests import ChatRequest, check_sampling, stop_texts
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from inferway.simulator.app import App
 
 _ROLE = "assistant"
-# As for completions: tests and load generators ask the same again.
-_REMEMBERED_ANSWERS = 256
 _CHUNK = "chat.completion.chunk"
 
 
@@ -49,7 +46,7 @@ def handle(app: App, exchange: Exchange) -> None:
     generation = Generation(app, exchange, ChatShape(request, plain=plain), model)
     generation.id = app.request_id(b"chatcmpl-", exchange, request.request_id)
     text = render(request.messages, generation_prompt=request.add_generation_prompt is not False)
-    prompt = Prompt(text, tokenizer.encode(text))
+    prompt = prompt_of(text, app.options.max_model_len)
     generation.prompts = [prompt]
     generation.choices_per_prompt = request.n or 1
     limit = request.max_completion_tokens
@@ -71,7 +68,6 @@ def handle(app: App, exchange: Exchange) -> None:
     generation.start(answers, adapter, request.cache_salt or "")
 
 
-@lru_cache(maxsize=_REMEMBERED_ANSWERS)
 def _answer(question: str, choice: int, limit: int | None, stop: tuple[str, ...]) -> Answer:
     """An answer without the blank before its first word, which continues a text."""
     plan = answer(question, choice, limit, stop)

@@ -14,6 +14,7 @@ from inferway.simulator.http import Exchange
 from inferway.simulator.logprobs import completion_logprobs
 from inferway.simulator.requests import (
     PROMPTS_MAX,
+    SEQUENCES_MAX,
     CompletionRequest,
     check_sampling,
     stop_texts,
@@ -40,10 +41,12 @@ def handle(app: App, exchange: Exchange) -> None:
     plain = not app.continuous_usage(request.stream_options)
     generation = Generation(app, exchange, CompletionShape(request, plain=plain), model)
     generation.id = app.request_id(b"cmpl-", exchange, request.request_id)
-    generation.prompts = prompts_of(request.prompt)
+    generation.prompts = prompts_of(request.prompt, app.options.max_model_len)
     if request.truncate_prompt_tokens:
         generation.prompts = [_truncated(p, request) for p in generation.prompts]
     choices = request.n or 1
+    if choices * len(generation.prompts) > SEQUENCES_MAX:
+        raise ApiError(f"n times the number of prompts must be at most {SEQUENCES_MAX}.", param="n")
     generation.choices_per_prompt = choices
     limit = 16 if request.max_tokens is None else request.max_tokens
     if limit < 1 and not request.echo:
@@ -80,10 +83,27 @@ def _check(request: CompletionRequest) -> None:
 LOGPROBS_MAX = 20
 
 
-def prompts_of(raw: str | list[Any] | None) -> list[Prompt]:
-    """The prompts of a request: a text, texts, token ids, or lists of token ids."""
+def prompt_of(text: str, limit: int) -> Prompt:
+    """A text as a prompt. One that cannot fit ``limit`` tokens is refused before it is cut up,
+    because cutting up megabytes would hold up everybody else. Raises ApiError.
+    """
+    least = len(text) // tokenizer.PIECE_CHARACTERS_MAX
+    if least > limit:
+        raise ApiError(
+            f"This model's maximum context length is {limit} tokens. However, your prompt contains "
+            f"at least {least} input tokens. Please reduce the length of the input prompt.",
+            param="input_tokens",
+        )
+    return Prompt(text, tokenizer.encode(text))
+
+
+def prompts_of(raw: str | list[Any] | None, limit: int) -> list[Prompt]:
+    """The prompts of a request: a text, texts, token ids, or lists of token ids.
+
+    Raises ApiError.
+    """
     if isinstance(raw, str):
-        return [Prompt(raw, tokenizer.encode(raw))]
+        return [prompt_of(raw, limit)]
     assert raw
     if all(type(item) is int for item in raw):
         return [_from_tokens(raw)]
@@ -96,7 +116,7 @@ def prompts_of(raw: str | list[Any] | None) -> list[Prompt]:
     prompts = []
     for item in raw:
         if isinstance(item, str) and item:
-            prompts.append(Prompt(item, tokenizer.encode(item)))
+            prompts.append(prompt_of(item, limit))
         elif isinstance(item, list) and item and all(type(t) is int for t in item):
             prompts.append(_from_tokens(item))
         else:

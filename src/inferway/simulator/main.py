@@ -68,6 +68,21 @@ def _listener(options: Options) -> socket.socket:
     return listener
 
 
+async def _unix_server(
+    loop: asyncio.AbstractEventLoop, http: HttpServer, path: str
+) -> asyncio.AbstractServer:
+    """A server on a Unix socket. Raises InferwayError."""
+    try:
+        return await loop.create_unix_server(http, path, backlog=BACKLOG_CONNECTIONS)
+    except OSError as error:
+        raise InferwayError(
+            "INFERWAY0506",
+            f"cannot listen: {error.strerror or error}",
+            about=path,
+            fix="choose another --uds in a folder that exists and may be written",
+        ) from None
+
+
 def _access_log(options: Options, say: Callable[[str], None]) -> Callable[[str], None] | None:
     if not options.access_log:
         return None
@@ -94,8 +109,9 @@ async def serve(
     try:
         app = App(options, loop, output.say)
         http = HttpServer(app.handle, _access_log(options, output.say))
+        server: asyncio.AbstractServer
         if options.unix_socket:
-            server = await loop.create_unix_server(http, options.unix_socket)
+            server = await _unix_server(loop, http, options.unix_socket)
             host, port = options.unix_socket, 0
         else:
             listener = _listener(options)
@@ -105,7 +121,8 @@ async def serve(
             output.say(f"WARNING: {warning}")
         output.say(f"INFO:     Started server process [{os.getpid()}]")
         output.say("INFO:     Application startup complete.")
-        output.say(f"INFO:     Simulated vLLM server on http://{host}:{port}")
+        where = f"unix:{host}" if options.unix_socket else f"http://{host}:{port}"
+        output.say(f"INFO:     Simulated vLLM server on {where}")
         output.flush()
         if ready is not None:
             ready(host, port)

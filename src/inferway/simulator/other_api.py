@@ -113,7 +113,7 @@ def embeddings(app: App, exchange: Exchange) -> None:
     if not 1 <= size <= EMBEDDING_DIMENSIONS_MAX:
         raise ApiError(f"dimensions must be in [1, {EMBEDDING_DIMENSIONS_MAX}], got {size}.")
     model, _ = app.models.resolve(request.model)
-    prompts = prompts_of(request.input)
+    prompts = prompts_of(request.input, app.options.max_model_len)
     data = []
     for index, prompt in enumerate(prompts):
         app.check_length(len(prompt.tokens), 0, "max_tokens")

@@ -22,6 +22,8 @@ PROMPTS_MAX = 1024
 ECHOED_CHARACTERS_MAX = 1000
 # The OpenAI API's own limit for choices is 128; vLLM leaves it to memory.
 CHOICES_MAX = 128
+# Both limits at once would be a hundred thousand sequences, seconds of work for one request.
+SEQUENCES_MAX = 4096
 
 
 class StreamOptions(msgspec.Struct):

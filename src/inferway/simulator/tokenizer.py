@@ -18,8 +18,12 @@ _PIECES = re.compile(
     r"\0|<\|(?:endoftext|im_start|im_end)\|>"
     r"| [A-Za-z]{1,5}|[A-Za-z]{1,6}|[0-9]| ?[!-/:-@\[-`{-~]{1,3}|[ \t]{1,4}|[\r\n]{1,4}|[\s\S]"
 )
-# Texts whose tokens are remembered, because system prompts come again and again.
+# The longest piece is a special token; a text cannot have fewer tokens than this tells.
+PIECE_CHARACTERS_MAX = max(map(len, _SPECIALS))
+# Texts whose tokens are remembered, because system prompts come again and again. Together with
+# the limit on their length this is at most some 30 MB.
 _REMEMBERED_TEXTS = 256
+REMEMBERED_CHARACTERS_MAX = 32_768
 # Entries of the table of known pieces; English prose uses some ten thousand.
 _REMEMBERED_PIECES_MAX = 200_000
 
@@ -45,9 +49,17 @@ def pieces(text: str) -> list[str]:
     return _PIECES.findall(text)
 
 
-@lru_cache(maxsize=_REMEMBERED_TEXTS)
 def encode(text: str) -> tuple[int, ...]:
     """Token ids of a text."""
+    return _remembered(text) if len(text) <= REMEMBERED_CHARACTERS_MAX else _encode(text)
+
+
+@lru_cache(maxsize=_REMEMBERED_TEXTS)
+def _remembered(text: str) -> tuple[int, ...]:
+    return _encode(text)
+
+
+def _encode(text: str) -> tuple[int, ...]:
     return tuple(map(_VOCABULARY.__getitem__, _PIECES.findall(text)))
 
 

@@ -186,6 +186,7 @@ class Rig:
         self.host = own_address(1)
         self.hub = Hub(lambda _: self._changed.set())
         self.log: list[str] = []
+        self.xds = Xds(self.host)
         self._changed = asyncio.Event()
         self._tag = 0
 
@@ -208,31 +209,40 @@ async def rig() -> AsyncIterator[Rig]:
     with tempfile.TemporaryDirectory(prefix="gw") as folder:
         made = Rig(Path(folder))
         async with serve(made.hub, f"{made.host}:0") as port:
-            text = bootstrap_text(("ns", "gw"), "uid", Xds(made.host, port))
-            for name, value in {
-                "POD_NAME": f"rig-{os.getpid()}-{Path(folder).name}",
-                "POD_NAMESPACE": "ns",
-                "BIND_ADDRESS": made.host,
-                "PRIVILEGED_PORT_OFFSET": "8000",
-            }.items():
-                text = text.replace(f"$({name})", value)
-            async with _envoy(made, text):
+            made.xds = Xds(made.host, port)
+            text = bootstrap_text(("ns", "gw"), "uid", made.xds)
+            arguments = ["--config-yaml", text, *QUIET]
+            async with envoy(arguments, made.host, made.log):
+                await made.until(lambda: made.hub.progress("ns/gw").connected == 1)
                 yield made
 
 
+QUIET = (
+    "--disable-hot-restart",
+    "--log-level",
+    "warning",
+    "--component-log-level",
+    "misc:error",
+)
+
+
 @asynccontextmanager
-async def _envoy(made: Rig, text: str) -> AsyncIterator[None]:
+async def envoy(arguments: list[str], bind: str, log: list[str]) -> AsyncIterator[int]:
+    """Envoy with the arguments of a Pod's container, as a node starts it; gives its pid."""
+    variables = {
+        "POD_NAME": f"rig-{os.getpid()}-{os.urandom(4).hex()}",
+        "POD_NAMESPACE": "ns",
+        "POD_IP": bind,
+        "BIND_ADDRESS": bind,
+        "PRIVILEGED_PORT_OFFSET": "8000",
+    }
+    for name, value in variables.items():
+        arguments = [text.replace(f"$({name})", value) for text in arguments]
     process = await asyncio.create_subprocess_exec(
         envoy_program(),
-        "--config-yaml",
-        text,
+        *arguments,
         "--concurrency",
         "1",
-        "--disable-hot-restart",
-        "--log-level",
-        "warning",
-        "--component-log-level",
-        "misc:error",
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -240,16 +250,15 @@ async def _envoy(made: Rig, text: str) -> AsyncIterator[None]:
     async def drink() -> None:
         assert process.stderr is not None
         async for line in process.stderr:
-            made.log.append(line.decode())
+            log.append(line.decode())
 
     async with asyncio.TaskGroup() as group:
         group.create_task(drink(), name="envoy-log")
         try:
-            await made.until(lambda: made.hub.progress("ns/gw").connected == 1)
-            yield
+            yield process.pid
         finally:
             if os.environ.get("GATEWAY_RIG_LOG"):
-                print("".join(made.log), file=sys.stderr)
+                print("".join(log), file=sys.stderr)
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()

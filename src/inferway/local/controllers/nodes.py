@@ -23,6 +23,9 @@ LEASE_NAMESPACE = "kube-node-lease"
 UNREACHABLE = "node.kubernetes.io/unreachable"
 NOT_READY = "node.kubernetes.io/not-ready"
 _SILENT = ("NodeStatusUnknown", "Kubelet stopped posting node status.")
+# A timer that rings so late means that this program itself stood still (a busy or sleeping
+# machine), and heartbeats wait to be read: the node gets its time again.
+STALL_SECONDS = 5.0
 _CONDITIONS = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 
 
@@ -114,6 +117,9 @@ def controller(context: Context) -> Controller:
         if node is None or o.deleting(node):
             return None
         since = monotonic() - heard.setdefault(key.name, monotonic())
+        if since > grace + STALL_SECONDS and key.name not in silent:
+            heard[key.name] = monotonic()
+            return grace
         quiet = since >= grace
         if quiet:
             silent.add(key.name)

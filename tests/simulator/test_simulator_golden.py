@@ -22,6 +22,8 @@ MASKS = (
     (re.compile(r"[0-9a-f]{32}"), "ID"),
     (re.compile(r'"created":\d+'), '"created":TIME'),
     (re.compile(r"(?m)^date: .*$"), "date: DATE"),
+    # Times and numbers have more or fewer digits.
+    (re.compile(r"(?m)^content-length: .*$"), "content-length: LENGTH"),
     (re.compile(r"(?m)^(\S*_created\{.*\}) \S+$"), r"\1 TIME"),
     (re.compile(r"(?m)^(process_\w+) \S+$"), r"\1 NUMBER"),
 )

@@ -161,6 +161,7 @@ def parts(
     )
 
 
-def noise_limit(best: float) -> float:
-    """Costs up to this one may be called equal to the best."""
-    return best * (1.0 + NOISE_SHARE) + NOISE_SECONDS
+def noise_limit(best: float, snapshot: Snapshot) -> float:
+    """Costs up to this one may be called equal to the best; products are no times."""
+    limit = best * (1.0 + NOISE_SHARE)
+    return limit + NOISE_SECONDS if snapshot.rates.known else limit

@@ -28,7 +28,7 @@ class CostPolicy:
         blocks = blocks_of(request)
         matched = snapshot.prefixes.match(blocks) if blocks.hashes else {}
         values = costs(request, snapshot, slots, matched, now)
-        first = _among_equals(slots, values, snapshot.columns.in_flight, rng)
+        first = _among_equals(slots, values, snapshot, rng)
         order = [slots[first]]
         if len(slots) > 1:
             rest = _best(values)
@@ -65,9 +65,10 @@ def _best(values: list[float]) -> list[int]:
     return nsmallest(ENDPOINTS_NAMED_MAX, range(len(values)), key=values.__getitem__)
 
 
-def _among_equals(slots: list[int], values: list[float], in_flight: list[int], rng: Rng) -> int:
+def _among_equals(slots: list[int], values: list[float], snapshot: Snapshot, rng: Rng) -> int:
     """Position of the winner."""
-    limit = noise_limit(min(values))
+    in_flight = snapshot.columns.in_flight
+    limit = noise_limit(min(values), snapshot)
     ties = [position for position, value in enumerate(values) if value <= limit]
     if len(ties) > 1:
         fewest = min([in_flight[slots[position]] for position in ties])

@@ -167,6 +167,12 @@ class PoolScheduler:
             self.columns.suspect_until[slot] = now + SUSPECT_SECONDS
             self.columns.suspects_until = now + SUSPECT_SECONDS
 
+    def refresh_rates(self, address: str, now: float) -> None:
+        """Takes over what was learned about a server by other ways than its answers."""
+        slot = self._slot_of.get(address)
+        if slot is not None:
+            self._refresh_rates(slot, now)
+
     def _rebuild_models(self) -> None:
         serving: dict[str, int] = {}
         parents: dict[str, str] = {}

@@ -106,6 +106,10 @@ class Rates:
         self._own(self._step_of, slot, self._step).learn(seconds)
         if self._step.samples > SAMPLES_KNOWN_MIN and seconds > 4 * usual:
             return
+        if self._step.samples == 1:
+            # Means that begin at zero would look like a slope.
+            self._batch_mean, self._step_mean = float(batch), seconds
+            return
         offset = batch - self._batch_mean
         self._batch_mean += SLOPE_GAIN * offset
         self._covariance += SLOPE_GAIN * (offset * (seconds - self._step_mean) - self._covariance)

@@ -11,5 +11,5 @@ class CostScorer(Scorer):
 
     def score(self, context: Context, slots: list[int]) -> list[float]:
         values = costs(context.request, context.snapshot, slots, context.matched, context.now)
-        limit = noise_limit(min(values))
+        limit = noise_limit(min(values), context.snapshot)
         return [min(1.0, limit / value) for value in values]

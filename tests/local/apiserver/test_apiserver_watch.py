@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from apiserver_rig import CONFIG_MAPS, PODS, Rig, config_map, pod, running
 
 from inferway.local.apiserver.storage.store import StoreLimits
@@ -54,6 +55,7 @@ async def test_a_watch_list_ends_its_first_part_with_a_bookmark(rig: Rig) -> Non
     assert names == ["a", "kube-root-ca.crt"]
 
 
+@pytest.mark.slow
 async def test_a_timeout_ends_the_watch_with_a_bookmark(rig: Rig) -> None:
     version = rig.server.revision
     query = f"watch=1&resourceVersion={version}&timeoutSeconds=1&allowWatchBookmarks=true"

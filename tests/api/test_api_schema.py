@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferway.api import crds
+from inferway.api.inference import InferencePool
 from inferway.api.schema.catalog import Catalog
 from inferway.api.schema.defaulting import apply_defaults
 from inferway.api.schema.fields import prune, unknown_fields
@@ -167,11 +168,9 @@ JSON = st.recursive(
 )
 
 
-POOL = crds.to_object(
-    next(
-        d for d in crds.all_definitions() if d.name == "inferencepools.inference.networking.k8s.io"
-    )
-)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+POOL = crds.to_object(next(d for d in crds.all_definitions() if d.struct is InferencePool))["spec"][
+    "versions"
+][0]["schema"]["openAPIV3Schema"]
 
 
 @given(value=JSON)

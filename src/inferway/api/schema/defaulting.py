@@ -11,7 +11,7 @@ from inferway.api.schema.model import MISSING, Schema
 def apply_defaults(schema: Schema, value: Any) -> Any:
     """A copy in which missing fields have their defaults.
 
-    A null where the schema allows none counts as missing if there is a default.
+    A null where the schema allows none counts as missing.
     """
     if isinstance(value, dict):
         return _object(schema, value)
@@ -26,7 +26,7 @@ def _object(schema: Schema, value: dict[str, Any]) -> dict[str, Any]:
         member = schema.member(name)
         if member is None:
             result[name] = inner
-        elif inner is None and not member.nullable and member.default is not MISSING:
+        elif inner is None and not member.nullable and not member.open:
             continue
         else:
             result[name] = apply_defaults(member, inner)

@@ -28,8 +28,9 @@ from inferway.cluster.watch import WatchEvent
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# Fast enough that a restart of a local API server is not felt, slow enough for a cluster's.
-LIST_BACKOFF = Backoff(base_seconds=0.1, cap_seconds=15.0)
+# A restart of a local API server is hardly felt; the few informers of a process every five seconds
+# are no load for a cluster's that recovers.
+LIST_BACKOFF = Backoff(base_seconds=0.1, cap_seconds=5.0)
 # A server that was replaced knows nothing of the version; after so many failures a list decides.
 WATCH_FAILURES_MAX = 6
 # Objects that can not be decoded are reported once each; more than this only says "more".

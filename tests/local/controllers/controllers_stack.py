@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ DEADLINE_SECONDS = 5.0
 class Cluster:
     """The client of a running cluster, with live copies to wait on."""
 
-    def __init__(self, client: KubeClient, group: asyncio.TaskGroup) -> None:
+    def __init__(self, client: KubeClient, group: asyncio.TaskGroup, server: ApiServer) -> None:
         self.client = client
+        self.server = server
         self._group = group
         self._informers: dict[Any, Informer[Object]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -115,13 +117,22 @@ def ready_status(number: int) -> Object:
 
 
 @asynccontextmanager
+async def restarted(stack: Cluster) -> AsyncIterator[None]:
+    """Stops the API server and starts it again on the same state and port."""
+    options = replace(stack.server.options, port=stack.server.port)
+    await stack.server.__aexit__(None, None, None)
+    async with ApiServer(options):
+        yield
+
+
+@asynccontextmanager
 async def cluster(state: Path, options: Any = None) -> AsyncIterator[Cluster]:
     async with (
         ApiServer(ApiServerOptions(state=state, port=0)) as server,
         KubeClient(kubeconfig.load(server.kubeconfig)) as client,
         asyncio.TaskGroup() as group,
     ):
-        running = Cluster(client, group)
+        running = Cluster(client, group, server)
         started = asyncio.Event()
         running.start(main.run(client, options, started=started))
         try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from controllers_stack import Cluster, cluster
+from controllers_stack import Cluster, cluster, restarted
 
 from inferway.api.resources import (
     CONFIG_MAPS,
@@ -419,3 +419,17 @@ async def test_a_restart_makes_nothing_twice(tmp_path: Path) -> None:
         await stack.client.patch(DEPLOYMENTS, "web", {"spec": {"replicas": 4}}, "default")
         await stack.until("four Pods", lambda: len(stack.live(PODS)) == 4)
         assert before <= {o.uid(p) for p in stack.live(PODS)}
+
+
+async def test_controllers_outlive_their_server(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as stack:
+        await stack.node()
+        await stack.client.create(DEPLOYMENTS, deployment(2))
+        await stack.until("two available", lambda: available(stack) == 2)
+        before = {o.uid(p) for p in stack.live(PODS)}
+        async with restarted(stack):
+            patch = {"spec": {"replicas": 4}}
+            await stack.client.patch(DEPLOYMENTS, "web", patch, "default")
+            await stack.until("four available", lambda: available(stack) == 4)
+            assert before <= {o.uid(p) for p in stack.live(PODS)}
+            assert len(stack.live(PODS)) == 4

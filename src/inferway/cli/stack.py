@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from inferway.cli.state import API_PORT, StateFolder
 from inferway.cluster import kubeconfig
@@ -16,6 +17,7 @@ from inferway.cluster.client import KubeClient
 from inferway.local.apiserver.server import ApiServer, ApiServerOptions
 from inferway.local.controllers import main as controllers
 from inferway.local.node import main as node
+from inferway.local.node.options import NodeOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,25 +36,39 @@ async def running_stack(options: StackOptions) -> AsyncIterator[None]:
 
     The node ends its Pods before the API server goes, so that their last words are recorded.
     """
+    folder = options.folder
     server = ApiServer(
         ApiServerOptions(
-            state=options.folder.api,
+            state=folder.api,
             address=f"{options.network}.0.1",
             port=API_PORT,
-            kubeconfig=options.folder.kubeconfig,
+            kubeconfig=folder.kubeconfig,
         )
     )
     async with (
         server,
-        KubeClient(kubeconfig.load(options.folder.kubeconfig)) as client,
+        KubeClient(kubeconfig.load(folder.kubeconfig)) as client,
         asyncio.TaskGroup() as group,
     ):
         parts = [
-            group.create_task(controllers.run(client, options.network), name="controllers"),
-            group.create_task(node.run(client, options), name="node"),
+            group.create_task(
+                controllers.run(client, controllers.ControllerOptions.for_stack(options.network)),
+                name="controllers",
+            ),
+            group.create_task(node.run(client, _node_options(options)), name="node"),
         ]
         try:
             yield
         finally:
             for part in parts:
                 part.cancel()
+
+
+def _node_options(options: StackOptions) -> NodeOptions:
+    return NodeOptions(
+        state=options.folder.node,
+        network=options.network,
+        capacity=options.node_capacity,
+        images=Path(options.images).absolute() if options.images else None,
+        client_ca=options.folder.api / "pki" / "ca.crt",
+    )

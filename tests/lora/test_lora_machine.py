@@ -175,6 +175,13 @@ def test_a_change_during_a_request_is_followed_when_it_has_ended() -> None:
     assert acts(syncer.handle(Listed(2, loaded(FOOD)))) == [Wake(7)]
 
 
+def test_a_timer_during_a_request_starts_no_second_one() -> None:
+    syncer = healthy(Config(wanted=(FOOD,)))
+    assert syncer.handle(Woken(3)) == []
+    assert acts(syncer.handle(Listed(3, BASE))) == [Load(URL, FOOD)]
+    assert syncer.handle(Woken(4)) == []
+
+
 def test_an_adapter_that_is_already_there_or_already_gone_is_success() -> None:
     syncer = healthy(Config(wanted=(FOOD,), unwanted=("cad",)))
     assert acts(syncer.handle(Listed(0, loaded(CAD)))) == [Unload(URL, "cad")]

@@ -125,6 +125,39 @@ def test_the_sequence_admitted_last_is_preempted_and_starts_again() -> None:
     assert engine.pool.used == 0
 
 
+def test_a_preempted_sequence_comes_back_before_newcomers() -> None:
+    config = EngineConfig(block_size_tokens=2, blocks=6, sequences_max=2, prefix_caching=False)
+    engine = Engine(config, PROFILE)
+    engine.add(request(1, range(4), 8))
+    engine.add(request(2, range(4), 4))
+    engine.add(request(3, range(2), 1))
+    steps = run(engine)
+    assert sum(s.preempted for s in steps) == 1
+    finished = [o.id for s in steps for o in s.outputs if o.finished]
+    assert finished == [1, 2, 3]
+
+
+def test_those_who_let_others_pass_keep_their_places() -> None:
+    engine = Engine(EngineConfig(sequences_max=2), PROFILE)
+    engine.add(request(1, range(4), 3, "a"))
+    engine.add(request(2, range(4), 1, "b"))
+    engine.add(request(3, range(4), 1, "b"))
+    engine.add(request(4, range(4), 2, "a"))
+    engine.add(request(5, range(4), 1, "b"))
+    finished = [o.id for s in run(engine) for o in s.outputs if o.finished]
+    assert finished == [4, 1, 2, 3, 5]
+
+
+def test_the_end_of_a_prefix_is_evicted_before_its_beginning() -> None:
+    engine = Engine(EngineConfig(block_size_tokens=4, blocks=4), PROFILE)
+    engine.add(request(1, range(15), 1))
+    run(engine)
+    engine.add(request(2, range(100, 108), 1))
+    run(engine)
+    engine.add(request(3, range(15), 1))
+    assert engine.step(0.0).cache_hit_tokens == 8
+
+
 def test_adapters_share_slots_and_loading_takes_time() -> None:
     config = EngineConfig(adapters_device_max=1, adapters_host_max=2)
     engine = Engine(config, PROFILE)

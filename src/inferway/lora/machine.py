@@ -165,7 +165,6 @@ class Syncer:
             for name, failure in self._failures.items()
             if sources.get(name, "") == failure.source
         }
-        self._plan.clear()
         self._changed = True
         data: dict[str, object] = {
             "server": self._url,

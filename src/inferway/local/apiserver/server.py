@@ -16,6 +16,7 @@ from typing import Self
 import aiohttp
 from aiohttp import web
 
+from inferway.api.schema.catalog import Catalog
 from inferway.base.clock import Clock, SystemClock
 from inferway.base.errors import InferwayError
 from inferway.base.ids import Ids, RandomIds
@@ -36,7 +37,7 @@ from inferway.local.apiserver.registry.builtin import builtin_kinds
 from inferway.local.apiserver.registry.index import index_of
 from inferway.local.apiserver.registry.kinds import KindTable
 from inferway.local.apiserver.registry.registry import Parts, Registry
-from inferway.local.apiserver.registry.seam import PlainRules
+from inferway.local.apiserver.registry.rules import SchemaRules
 from inferway.local.apiserver.storage.database import Database
 from inferway.local.apiserver.storage.store import Store, StoreLimits
 
@@ -109,7 +110,9 @@ class ApiServer:
         store = Store(database, index_of, options.limits)
         self._store = store
         kinds = KindTable(builtin_kinds())
-        registry = Registry(Parts(store, kinds, PlainRules(), options.clock, options.ids))
+        registry = Registry(
+            Parts(store, kinds, SchemaRules(Catalog.load()), options.clock, options.ids)
+        )
         session = await exits.enter_async_context(node_session(credentials.kubelet_context()))
         handler = _handler(registry, credentials, session, self._watchers)
         runner = web.ServerRunner(

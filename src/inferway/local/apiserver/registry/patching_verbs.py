@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from inferway.local.apiserver.registry import errors
@@ -74,13 +75,19 @@ def _apply(registry: Registry, target: Target, body: Any, options: WriteOptions)
             f"the name of the object ({metadata['name']}) does not match the name on the URL "
             f"({target.name})"
         )
+    warnings = registry.unknown(kind, applied, options)
+    applied = registry.rules.prune(kind, applied)
     manager = Manager(options.field_manager, "Apply", registry.now(), target.subresource)
     stored = registry.store.get(registry.key(target))
     if stored is None:
         if target.subresource:
             raise errors.not_found(kind.subject(target.name))
         obj = registry.rules.apply(kind, None, applied, manager, options.force)
-        return registry.create_applied(target, obj, options)
+        return with_warnings(registry.create_applied(target, obj, options), warnings)
     current = load(kind, stored)
     obj = registry.rules.apply(kind, current, applied, manager, options.force)
-    return registry.replace(target, stored, obj, options, None)
+    return with_warnings(registry.replace(target, stored, obj, options, None), warnings)
+
+
+def with_warnings(written: Written, warnings: tuple[str, ...]) -> Written:
+    return replace(written, warnings=(*warnings, *written.warnings))

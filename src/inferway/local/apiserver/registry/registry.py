@@ -91,7 +91,7 @@ class Registry:
         if metadata.get("resourceVersion"):
             raise errors.bad_request("resourceVersion should not be set on objects to be created")
         self._check_namespace(kind, metadata)
-        warnings = self._unknown(kind, obj, options)
+        warnings = self.unknown(kind, obj, options)
         for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
             metadata.pop(name, None)
         metadata["uid"] = self.ids.uid()
@@ -173,7 +173,7 @@ class Registry:
         kind = target.kind
         old = load(kind, stored)
         self._check_versions(target, old, obj)
-        warnings = self._unknown(kind, obj, options)
+        warnings = self.unknown(kind, obj, options)
         obj = carried_over(target, old, obj)
         ready = self._judged(kind, obj, old)
         if kind.strategy.generation and not target.subresource:
@@ -249,9 +249,10 @@ class Registry:
             subject = kind.subject(str(metadata.get("name") or ""))
             raise errors.forbidden(subject, why, causes)
 
-    def _unknown(self, kind: Kind, obj: Object, options: WriteOptions) -> tuple[str, ...]:
+    def unknown(self, kind: Kind, obj: Object, options: WriteOptions) -> tuple[str, ...]:
         if options.field_validation == "Ignore":
             return ()
+        self.rules.check_types(kind, obj)
         unknown = self.rules.unknown_fields(kind, obj)
         texts = [f'unknown field "{path}"' for path in unknown]
         if texts and options.field_validation == "Strict":
@@ -263,6 +264,7 @@ class Registry:
 
     def _judged(self, kind: Kind, obj: Object, old: Object | None) -> Object:
         """The object with defaults, after all rules of its kind. Raises StatusError 422."""
+        self.rules.check_types(kind, obj)
         obj = self.rules.complete(kind, obj)
         kind.strategy.complete(obj, old)
         causes = names.metadata_causes(kind, obj)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,15 +25,25 @@ class Manager:
 class Rules(Protocol):
     """Schemas and patches of a kind. Functions give new objects and leave their arguments alone."""
 
+    def check_types(self, kind: Kind, obj: Object) -> None:
+        """Raises StatusError 400 for what can not be decoded."""
+        ...
+
     def unknown_fields(self, kind: Kind, obj: Object) -> list[str]:
         """Paths of fields that the schema does not have."""
+        ...
+
+    def prune(self, kind: Kind, obj: Object) -> Object:
+        """The object without unknown fields."""
         ...
 
     def complete(self, kind: Kind, obj: Object) -> Object:
         """The object without unknown fields and with the schema's defaults."""
         ...
 
-    def validate(self, kind: Kind, obj: Object, old: Object | None) -> list[Cause]: ...
+    def validate(self, kind: Kind, obj: Object, old: Object | None) -> list[Cause]:
+        """What the object breaks of its kind's rules."""
+        ...
 
     def merge(self, current: Object, patch: Any) -> Object:
         """RFC 7386."""
@@ -57,50 +66,3 @@ class Rules(Protocol):
     def track(self, kind: Kind, old: Object | None, new: Object, manager: Manager) -> Object:
         """``new`` with the managedFields that an update by ``manager`` gives it."""
         ...
-
-
-def merge_patch(current: Any, patch: Any) -> Any:
-    """RFC 7386: null removes, maps merge, everything else replaces."""
-    if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
-    result = dict(current) if isinstance(current, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        else:
-            result[key] = merge_patch(result.get(key), value)
-    return result
-
-
-class PlainRules:
-    """No schemas: everything is known, lists are replaced, nobody owns fields."""
-
-    def unknown_fields(self, kind: Kind, obj: Object) -> list[str]:
-        return []
-
-    def complete(self, kind: Kind, obj: Object) -> Object:
-        return copy.deepcopy(obj)
-
-    def validate(self, kind: Kind, obj: Object, old: Object | None) -> list[Cause]:
-        return []
-
-    def merge(self, current: Object, patch: Any) -> Object:
-        result: Object = merge_patch(current, patch)
-        return result
-
-    def strategic(self, kind: Kind, current: Object, patch: Object) -> Object:
-        return self.merge(current, patch)
-
-    def json_patch(self, current: Object, operations: Any) -> Object:
-        import jsonpatch
-
-        result: Object = jsonpatch.apply_patch(current, operations)
-        return result
-
-    def apply(
-        self, kind: Kind, current: Object | None, applied: Object, manager: Manager, force: bool
-    ) -> Object:
-        return self.merge(current or {}, applied)
-
-    def track(self, kind: Kind, old: Object | None, new: Object, manager: Manager) -> Object:
-        return new

@@ -44,7 +44,8 @@ def texts(schema: Schema, value: Any) -> list[str]:
             gateway(port=0),
             [
                 (
-                    "spec.listeners[0].port: Invalid value: 0: spec.listeners[0].port in body should "
+                    "spec.listeners[0].port: Invalid value: 0: spec.listeners[0].port in "
+                    "body should "
                     "be greater than or equal to 1"
                 )
             ],
@@ -62,7 +63,8 @@ def texts(schema: Schema, value: Any) -> list[str]:
             gateway(port="80"),
             [
                 (
-                    'spec.listeners[0].port: Invalid value: "string": spec.listeners[0].port in body '
+                    'spec.listeners[0].port: Invalid value: "string": '
+                    "spec.listeners[0].port in body "
                     'must be of type integer: "string"'
                 )
             ],
@@ -71,11 +73,13 @@ def texts(schema: Schema, value: Any) -> list[str]:
             gateway(name=""),
             [
                 (
-                    'spec.listeners[0].name: Invalid value: "": spec.listeners[0].name in body should '
+                    'spec.listeners[0].name: Invalid value: "": spec.listeners[0].name in '
+                    "body should "
                     "be at least 1 chars long"
                 ),
                 (
-                    'spec.listeners[0].name: Invalid value: "": spec.listeners[0].name in body should '
+                    'spec.listeners[0].name: Invalid value: "": spec.listeners[0].name in '
+                    "body should "
                     r"match '^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$'"
                 ),
             ],
@@ -148,7 +152,8 @@ def test_combinations() -> None:
     assert texts(schema, {"one": {"a": 1}, "any": "x", "no": 2, "both": 1}) == []
     assert texts(schema, {"one": {}, "any": [], "no": 1, "both": []}) == [
         (
-            'one: Invalid value: "": "one" must validate one and only one schema (oneOf). Found none '
+            'one: Invalid value: "": "one" must validate one and only one schema (oneOf). '
+            "Found none "
             "valid"
         ),
         'any: Invalid value: "": "any" must validate at least one schema (anyOf)',
@@ -188,7 +193,8 @@ def test_patterns_end_where_go_ends_them() -> None:
         (
             {"replicas": "3"},
             (
-                "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of "
+                "json: cannot unmarshal string into Go struct field "
+                "DeploymentSpec.spec.replicas of "
                 "type int32"
             ),
         ),

@@ -7,17 +7,23 @@ the node of a real control plane too.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from inferway.api.resources import CONFIG_MAPS, PODS, SECRETS, SERVICES
+from inferway.base.errors import InferwayError
 from inferway.cluster.client import KubeClient
 from inferway.cluster.events import EventRecorder
 from inferway.cluster.informer import Informer
 from inferway.cluster.store import Key
 from inferway.local.node import capacity, images
 from inferway.local.node.addresses import PodAddresses
+from inferway.local.node.face import Face
 from inferway.local.node.options import NodeOptions
 from inferway.local.node.parts import (
     Caches,
@@ -31,6 +37,7 @@ from inferway.local.node.placing import SHARED_MEMORY, memory_prefix
 from inferway.local.node.prober import Prober
 from inferway.local.node.registration import Registration
 from inferway.local.node.sandboxes import Isolation, Launcher
+from inferway.local.node.services import ServiceForwarding
 from inferway.local.node.state import PodRecords, clear_folders
 from inferway.local.node.worker import PodWorker
 
@@ -73,7 +80,25 @@ async def run(client: KubeClient, options: NodeOptions) -> None:
             steady=SteadyClock(),
         )
         node = Node(parts, records, pods, group)
-        await node.run(Registration(parts, claimed))
+        face = Face(options, node, client.config.ca)
+        async with _listening(face, options):
+            await node.run(Registration(parts, claimed, face.port))
+
+
+@asynccontextmanager
+async def _listening(face: Face, options: NodeOptions) -> AsyncIterator[None]:
+    try:
+        async with face.serving():
+            yield
+    except OSError as error:
+        if error.errno not in {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}:
+            raise
+        raise InferwayError(
+            "INFERWAY0208",
+            f"the node cannot listen: {error.strerror}",
+            about=f"{options.host_ip}:{options.kubelet_port}",
+            fix="End the program that listens there, or let the stack choose other addresses.",
+        ) from None
 
 
 async def _isolation(launcher: Launcher, options: NodeOptions) -> Isolation:
@@ -112,6 +137,13 @@ class Node:
         ]
         background.append(self._group.create_task(parts.events.run(), name="events"))
         background.append(self._group.create_task(registration.run(), name="registration"))
+        forwarding = ServiceForwarding(
+            parts.client, parts.launcher, parts.caches.services, parts.options.network
+        )
+        background += [
+            self._group.create_task(forwarding.slices.run(), name="endpointslices cache"),
+            self._group.create_task(forwarding.run(), name="services"),
+        ]
         for cache in caches:
             cache.subscribe(lambda _: parts.changes.ring())
         try:
@@ -125,6 +157,46 @@ class Node:
             await self._end_pods()
             for task in background:
                 task.cancel()
+
+    # The kubelet face's directory.
+
+    def pods(self) -> list[Object]:
+        """All Pods of this node as the API has them."""
+        return list(self._pods.store.values())
+
+    def log_of(self, namespace: str, pod: str, container: str, *, previous: bool) -> Path | str:
+        """The log file of a container, or in a kubelet's words why there is none."""
+        raw = self._pods.store.get(Key(namespace, pod))
+        if raw is None:
+            return f'pod "{pod}" in namespace "{namespace}" does not exist'
+        uid = str(raw["metadata"]["uid"])
+        folder = self._parts.options.state / "logs" / f"{namespace}_{pod}_{uid}" / container
+        worker = self.workers.get(uid)
+        if worker is not None and container not in worker.container_names:
+            return f"container {container} is not valid for pod {pod}"
+        runs = sorted(
+            (path for path in folder.glob("*.log") if path.stem.isdigit()),
+            key=lambda path: int(path.stem),
+        )
+        count = worker.restart_count(container) if worker is not None else None
+        if previous:
+            older = [path for path in runs if count is None or int(path.stem) < count]
+            if count is None:
+                older = older[:-1]
+            if not older:
+                return f'previous terminated container "{container}" in pod "{pod}" not found'
+            return older[-1]
+        if not runs:
+            return f'container "{container}" in pod "{pod}" is waiting to start: ' + (
+                worker.waiting_reason(container) if worker is not None else "no logs are kept"
+            )
+        return runs[-1]
+
+    def runs(self, namespace: str, pod: str, container: str) -> bool:
+        """A process writes to the latest log."""
+        raw = self._pods.store.get(Key(namespace, pod))
+        worker = self.workers.get(str(raw["metadata"]["uid"])) if raw is not None else None
+        return worker is not None and worker.is_running(container)
 
     def _claim_addresses(self) -> None:
         """Pods keep their addresses over a restart of the node."""

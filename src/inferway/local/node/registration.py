@@ -29,8 +29,9 @@ LEASE_NAMESPACE = "kube-node-lease"
 class Registration:
     """One Node object. ``port`` is the kubelet face's."""
 
-    def __init__(self, parts: NodeParts, claimed: dict[str, str]) -> None:
+    def __init__(self, parts: NodeParts, claimed: dict[str, str], port: int) -> None:
         self._parts = parts
+        self._port = port
         self._claimed = claimed
 
     async def run(self) -> None:
@@ -61,7 +62,7 @@ class Registration:
             current = await parts.client.patch(
                 NODES, options.name, {"metadata": wanted["metadata"]}, patch_type=PatchType.MERGE
             )
-        status = capacity.node_status(options, self._claimed, current, options.kubelet_port)
+        status = capacity.node_status(options, self._claimed, current, self._port)
         await write_status(parts.client, NODES, current, status)
 
     async def _renew(self) -> None:

@@ -298,6 +298,18 @@ class Launcher:
                 reasons.append(error)
         return Isolation("none", reason=reasons[-1])
 
+    async def services(self) -> socket.socket:
+        """The control socket of a new process that forwards to Services. Raises OSError."""
+        ours, theirs = messages.pair()
+        try:
+            _, error = await self._ask("services", {}, (theirs.fileno(),))
+        finally:
+            theirs.close()
+        if error:
+            ours.close()
+            raise OSError(error)
+        return ours
+
     async def create(
         self,
         isolation: Isolation,

@@ -92,6 +92,14 @@ class PodWorker:
         """Which run's log is the latest one."""
         return self._machine.containers[container].restart_count
 
+    def waiting_reason(self, container: str) -> str:
+        """Why a container does not run."""
+        state = self._machine.containers[container]
+        return state.message or state.reason
+
+    def is_running(self, container: str) -> bool:
+        return self._machine.containers[container].alive
+
     # The loop.
 
     async def run(self) -> None:

@@ -13,6 +13,7 @@ import errno
 import select
 import socket
 import struct
+from collections.abc import Callable
 
 # Loopback moves at most 64 KiB in one segment, so a larger buffer is not filled.
 BUFFER_BYTES = 64 * 1024
@@ -64,35 +65,39 @@ class _Side:
         self.events = 0
 
 
-class Forwarder:
-    """All connections of one Pod. The owner of the epoll object passes its events to ``handle``."""
+Choose = Callable[[int], "tuple[str, int] | None"]
+"""Where a new connection goes, by the key of its listener; None refuses it."""
 
-    def __init__(self, poll: select.epoll, address: str) -> None:
+
+class Forwarder:
+    """Many connections. The owner of the epoll object passes its events to ``handle``."""
+
+    def __init__(self, poll: select.epoll, choose: Choose) -> None:
         self._poll = poll
-        self._address = address
+        self._choose = choose
         self._listeners: dict[int, tuple[socket.socket, int]] = {}
-        self._ports: dict[int, int] = {}
+        self._keys: dict[int, int] = {}
         self._sides: dict[int, _Side] = {}
         self._buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self._buffer)
 
     @property
-    def ports(self) -> set[int]:
-        return set(self._ports)
+    def keys(self) -> set[int]:
+        return set(self._keys)
 
-    def listen(self, sock: socket.socket, port: int) -> None:
-        """Begins to accept for a port."""
+    def listen(self, sock: socket.socket, key: int) -> None:
+        """Begins to accept; the key is a Pod's port or a number of a Service's port."""
         sock.setblocking(False)
-        if port in self._ports:
+        if key in self._keys:
             sock.close()
             return
-        self._listeners[sock.fileno()] = (sock, port)
-        self._ports[port] = sock.fileno()
+        self._listeners[sock.fileno()] = (sock, key)
+        self._keys[key] = sock.fileno()
         self._poll.register(sock.fileno(), select.EPOLLIN)
 
-    def unlisten(self, port: int) -> None:
+    def unlisten(self, key: int) -> None:
         """Ends accepting; open connections live on."""
-        descriptor = self._ports.pop(port, None)
+        descriptor = self._keys.pop(key, None)
         if descriptor is not None:
             sock, _ = self._listeners.pop(descriptor)
             self._poll.unregister(descriptor)
@@ -110,12 +115,17 @@ class Forwarder:
             return True
         return False
 
-    def _accept(self, listener: socket.socket, port: int) -> None:
+    def _accept(self, listener: socket.socket, key: int) -> None:
         for _ in range(ACCEPTS_PER_TURN):
             try:
                 outer, _ = listener.accept()
             except OSError:
                 return
+            target = self._choose(key)
+            if target is None:
+                outer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                outer.close()
+                continue
             outer.setblocking(False)
             outer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             try:
@@ -124,7 +134,7 @@ class Forwarder:
                 outer.close()
                 return
             inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            code = inner.connect_ex((self._address, port))
+            code = inner.connect_ex(target)
             left, right = _Side(outer), _Side(inner)
             left.other, right.other = right, left
             self._sides[outer.fileno()] = left

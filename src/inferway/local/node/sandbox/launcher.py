@@ -19,7 +19,7 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
-from inferway.local.node.sandbox import kernel, messages, rootfs
+from inferway.local.node.sandbox import kernel, messages, rootfs, services
 from inferway.local.node.sandbox.pause import Pause
 
 Settings = dict[str, Any]
@@ -49,6 +49,10 @@ def main(descriptor: int) -> int:
             pid, error = launch(settings, descriptors[0], control)
             os.close(descriptors[0])
             messages.send(control, ("pod", ident, pid, error))
+        elif verb == "services":
+            pid = _fork_services(descriptors[0], control)
+            os.close(descriptors[0])
+            messages.send(control, ("services", ident, pid, ""))
         elif verb == "try":
             messages.send(control, ("try", ident, 0, attempt(settings)))
 
@@ -57,6 +61,21 @@ def _reap() -> None:
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
+
+
+def _fork_services(descriptor: int, control: socket.socket) -> int:
+    """The pid of a process that forwards connections to Services."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        control.close()
+        kernel.die_with_parent(signal.SIGKILL)
+        kernel.name_process("inferway-svc")
+        services.run(socket.socket(fileno=descriptor))
+    except BaseException:
+        traceback.print_exc()
+    os._exit(1)
 
 
 def attempt(settings: Settings) -> str:

@@ -36,7 +36,7 @@ class Pause:
         self._address = address
         self._poll = select.epoll()
         self._containers = Containers(self._poll, isolation, self._tell)
-        self._forwarder = Forwarder(self._poll, address)
+        self._forwarder = Forwarder(self._poll, lambda port: (address, port))
         self._offered: set[int] = set()
         self._expected: set[int] = set()
         self._last_start = 0.0

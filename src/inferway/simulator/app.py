@@ -93,6 +93,11 @@ class App:
         except RecursionError:
             deep = ApiError("Request body is nested too deeply.", kind="Bad Request")
             exchange.respond(deep.status, deep.body())
+        except Exception as error:
+            # A fault of ours is told to the client and costs nobody else their connection.
+            self.say(f"ERROR {type(error).__name__} while answering {path}: {error}")
+            fault = ApiError("Internal server error", status=500, kind="InternalServerError")
+            exchange.respond(fault.status, fault.body())
 
     def stepped(self, step: Step) -> None:
         """Counts what a step of the engine did."""

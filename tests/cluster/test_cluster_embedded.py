@@ -149,3 +149,14 @@ async def test_events_statuses_and_leases(tmp_path: Path) -> None:
         assert led.is_set()
         lease = await client.get(LEASES, "lock", "default")
         assert not lease["spec"].get("holderIdentity")
+
+
+async def test_server_side_apply(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (_, client):
+        await client.apply(CONFIG_MAPS, config_map("a", x="1"), "one")
+        await client.apply(CONFIG_MAPS, config_map("a", y="2"), "two")
+        with pytest.raises(errors.ConflictError):
+            await client.apply(CONFIG_MAPS, config_map("a", x="9"), "two", force=False)
+        await client.apply(CONFIG_MAPS, config_map("a"), "one")
+        found = await client.get(CONFIG_MAPS, "a", "default")
+        assert found["data"] == {"y": "2"}

@@ -262,6 +262,37 @@ def test_how_bytes_arrive_does_not_matter(cuts: list[int], chunks: list[bytes]) 
     assert last["path"] == "/last"
 
 
+async def test_old_clients_get_no_chunks() -> None:
+    async with serving() as (port, _):
+        stream = await talk(port, b"GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        plain = await talk(port, b"GET /a HTTP/1.0\r\n\r\n")
+        kept = await talk(
+            port, b"GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /b HTTP/1.0\r\n\r\n"
+        )
+    head, _, body = stream.partition(b"\r\n\r\n")
+    assert body == b"onetwothree"
+    assert b"chunked" not in head
+    assert b"connection: close" in head
+    assert bodies(plain)[0]["path"] == "/a"
+    assert [answer["path"] for answer in bodies(kept)] == ["/a", "/b"]
+    assert b"connection: keep-alive" in kept
+
+
+async def test_a_pipelined_expectation_does_not_break_into_a_response() -> None:
+    held = Held()
+    asked = (
+        b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n"
+        b"POST /e HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n"
+        b"Connection: close\r\n\r\nok"
+    )
+    async with serving(held) as (port, _):
+        async with asyncio.TaskGroup() as group:
+            answer = group.create_task(talk(port, asked))
+            await asyncio.wait_for(held.arrived.wait(), DEADLINE_SECONDS)
+            held.exchanges[0].respond(200, b'{"path": "/held"}')
+        assert [a["path"] for a in bodies(answer.result())] == ["/held", "/e"]
+
+
 async def test_every_response_is_logged_once() -> None:
     lines: list[str] = []
     log: Callable[[str], None] = lines.append

@@ -1,4 +1,4 @@
-"""Flags of ``vllm serve`` that a simulated server accepts and has no use for.
+"""Flags of ``vllm serve`` and its like that are accepted without effect.
 
 Values are True where a flag takes several words.
 """
@@ -69,13 +69,24 @@ _SWITCHES = (
     "worker-use-ray long-lora-scaling-factors enable-tower-connector-lora"
 )
 
+# Flags of llm-d-inference-sim, whose images the simulated server can stand in for.
+_OTHER_SIMULATOR = (
+    "dataset-path dataset-url event-batch-size failure-injection-rate failure-types fake-metrics "
+    "global-cache-hit-threshold hash-seed inter-token-latency inter-token-latency-std-dev "
+    "kv-cache-size kv-cache-transfer-latency kv-cache-transfer-latency-std-dev "
+    "kv-cache-transfer-time-per-token kv-cache-transfer-time-std-dev kv-events-replay-endpoint "
+    "latency-calculator max-waiting-queue-length mode prefill-overhead prefill-overhead-std-dev "
+    "prefill-time-per-token prefill-time-std-dev startup-duration time-factor-under-load "
+    "time-to-first-token time-to-first-token-std-dev zmq-endpoint zmq-max-connect-attempts"
+)
+
 IGNORED_VALUES = MappingProxyType(
     {
-        **dict.fromkeys((f"--{name}" for name in _ONE.split()), False),
+        **dict.fromkeys((f"--{name}" for name in f"{_ONE} {_OTHER_SIMULATOR}".split()), False),
         **dict.fromkeys((f"--{name}" for name in _SEVERAL.split()), True),
     }
 )
-IGNORED_SWITCHES = frozenset(f"--{name}" for name in _SWITCHES.split())
+IGNORED_SWITCHES = frozenset(f"--{name}" for name in f"{_SWITCHES} enable-kvcache".split())
 # Short forms of flags above, each with one value.
 SHORT_VALUES = frozenset(
     {"-tp", "-pp", "-dp", "-dpl", "-dpr", "-dpa", "-dpp", "-dpb", "-dcp", "-pcp", "-q", "-cc", "-n",

@@ -20,8 +20,9 @@ import httptools
 BODY_BYTES_MAX = 64 * 1024 * 1024
 # uvicorn's own limit for the head of a request is of the same order.
 HEAD_BYTES_MAX = 64 * 1024
-# Requests that may wait behind the current one of a connection before reading stops.
-PIPELINED_REQUESTS_MAX = 16
+# Requests that may wait behind the current one of a connection before reading stops; each may hold
+# a body of the size above.
+PIPELINED_REQUESTS_MAX = 2
 
 _REASONS = {
     200: b"OK",
@@ -72,6 +73,7 @@ class Exchange:
         "_done",
         "_headers",
         "_keep_alive",
+        "_legacy",
         "_streaming",
         "body",
         "extra_headers",
@@ -88,6 +90,8 @@ class Exchange:
         self._connection = connection
         self._headers = connection.headers
         self._keep_alive = keep_alive
+        # HTTP/1.0 knows no chunks, and keeps a connection only if both sides say so.
+        self._legacy = connection.legacy
         self._streaming = False
         self._done = False
         self.method = method
@@ -124,7 +128,7 @@ class Exchange:
             len(body),
             b"content-type: %s\r\n" % content_type if content_type else b"",
             self.extra_headers,
-            b"" if self._keep_alive else b"connection: close\r\n",
+            self._connection_header(),
         )
         self._connection.write(head if self.method == "HEAD" else head + body)
         self._finish(status)
@@ -133,7 +137,7 @@ class Exchange:
         """Sends a piece of a streamed response, its head before the first."""
         if self._done or not chunk:
             return
-        framed = b"%x\r\n%s\r\n" % (len(chunk), chunk)
+        framed = chunk if self._legacy else b"%x\r\n%s\r\n" % (len(chunk), chunk)
         if not self._streaming:
             self._streaming = True
             framed = self._stream_head() + framed
@@ -143,21 +147,33 @@ class Exchange:
         """Sends the last piece and the end of a streamed response."""
         if self._done:
             return
-        framed = b"%x\r\n%s\r\n0\r\n\r\n" % (len(chunk), chunk) if chunk else b"0\r\n\r\n"
+        if self._legacy:
+            framed = chunk
+        else:
+            framed = b"%x\r\n%s\r\n" % (len(chunk), chunk) if chunk else b""
+            framed += b"0\r\n\r\n"
         if not self._streaming:
             framed = self._stream_head() + framed
         self._connection.write(framed)
         self._finish(200)
 
+    def _connection_header(self) -> bytes:
+        if not self._keep_alive:
+            return b"connection: close\r\n"
+        return b"connection: keep-alive\r\n" if self._legacy else b""
+
     def _stream_head(self) -> bytes:
+        if self._legacy:
+            # The end of the connection is the end of the stream.
+            self._keep_alive = False
         return (
-            b"HTTP/1.1 200 OK\r\ndate: %s\r\nserver: uvicorn\r\ncontent-type: %s\r\n%s"
-            b"transfer-encoding: chunked\r\n%s\r\n"
+            b"HTTP/1.1 200 OK\r\ndate: %s\r\nserver: uvicorn\r\ncontent-type: %s\r\n%s%s%s\r\n"
         ) % (
             self._connection.server.dates.now(),
             EVENTS,
             self.extra_headers,
-            b"" if self._keep_alive else b"connection: close\r\n",
+            b"" if self._legacy else b"transfer-encoding: chunked\r\n",
+            self._connection_header(),
         )
 
     def _finish(self, status: int) -> None:
@@ -225,11 +241,13 @@ class HttpConnection(asyncio.Protocol):
         "_target",
         "_transport",
         "headers",
+        "legacy",
         "server",
     )
 
     def __init__(self, server: HttpServer) -> None:
         self.server = server
+        self.legacy = False
         self.headers: list[tuple[bytes, bytes]] = []
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
@@ -292,6 +310,10 @@ class HttpConnection(asyncio.Protocol):
         self._count_head(len(name) + len(value))
 
     def on_headers_complete(self) -> None:
+        self.legacy = self._parser.get_http_version() == "1.0"
+        if self._current is not None:
+            # An interim response here would land inside of another one.
+            return
         for name, value in self.headers:
             if len(name) == 6 and name.lower() == b"expect" and value.lower() == b"100-continue":
                 self.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -7,6 +7,7 @@ import msgspec
 from inferway.api.crds import builtin_definitions, to_object
 from inferway.local.apiserver.registry.definitions import Definitions
 from inferway.local.apiserver.registry.errors import StatusError
+from inferway.local.apiserver.registry.expiry import Expiry
 from inferway.local.apiserver.registry.kinds import Kind, KindTable, Object
 from inferway.local.apiserver.registry.options import Target, WriteOptions
 from inferway.local.apiserver.registry.registry import Registry
@@ -21,6 +22,7 @@ def bootstrap(registry: Registry, address: str, port: int, ca: str) -> None:
     definitions = Definitions(registry)
     definitions.load()
     registry.hooks.append(definitions.written)
+    registry.hooks.append(Expiry(registry).written)
     registry.hooks.append(lambda kind, new, old: _on_namespace(registry, ca, kind, new))
     for name in NAMESPACES:
         ensure(registry, "", "namespaces", {"metadata": {"name": name}})

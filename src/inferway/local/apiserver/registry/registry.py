@@ -91,6 +91,7 @@ class Registry:
         if metadata.get("resourceVersion"):
             raise errors.bad_request("resourceVersion should not be set on objects to be created")
         self._check_namespace(kind, metadata)
+        self._check_account(kind, obj)
         warnings = self.unknown(kind, obj, options)
         for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
             metadata.pop(name, None)
@@ -248,6 +249,19 @@ class Registry:
             causes = [errors.Cause("NamespaceTerminating", "metadata.namespace", text)]
             subject = kind.subject(str(metadata.get("name") or ""))
             raise errors.forbidden(subject, why, causes)
+
+    def _check_account(self, kind: Kind, obj: Object) -> None:
+        """A Pod runs as a service account that exists."""
+        spec = obj.get("spec")
+        if kind.resource != "pods." or not isinstance(spec, dict):
+            return
+        namespace, name = obj["metadata"]["namespace"], spec.get("serviceAccountName") or "default"
+        if self.store.get(Key("serviceaccounts.", namespace, name)) is None:
+            raise errors.forbidden(
+                kind.subject(str(obj["metadata"].get("name") or "")),
+                f'error looking up service account {namespace}/{name}: serviceaccount "{name}" '
+                "not found",
+            )
 
     def unknown(self, kind: Kind, obj: Object, options: WriteOptions) -> tuple[str, ...]:
         if options.field_validation == "Ignore":

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from inferway.api.defaults import table as defaults
 from inferway.api.schema import decoding, defaulting, fields, load, validation
 from inferway.api.schema.catalog import Catalog
 from inferway.api.schema.model import FREE_FORM, Schema
@@ -56,7 +57,10 @@ class SchemaRules:
         return pruned
 
     def complete(self, kind: Kind, obj: Object) -> Object:
-        completed: Object = defaulting.apply_defaults(self.schema(kind), self.prune(kind, obj))
+        pruned = self.prune(kind, obj)
+        if not kind.custom:
+            return defaults.complete(kind.group, kind.kind, pruned)
+        completed: Object = defaulting.apply_defaults(self.schema(kind), pruned)
         return completed
 
     def validate(self, kind: Kind, obj: Object, old: Object | None) -> list[Cause]:

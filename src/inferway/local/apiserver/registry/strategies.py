@@ -31,7 +31,6 @@ def _complete_pod(obj: Object, old: Object | None) -> None:
         obj["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
         spec.setdefault("serviceAccountName", "default")
         spec.setdefault("serviceAccount", spec["serviceAccountName"])
-        spec.setdefault("terminationGracePeriodSeconds", 30)
 
 
 def qos_class(spec: Object) -> str:

@@ -286,6 +286,7 @@ def test_every_run_keeps_the_rules(
     assert engine.pool.used == 0
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     prompts=st.lists(st.integers(1, 20), min_size=1, max_size=10),

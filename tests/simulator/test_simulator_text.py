@@ -45,6 +45,7 @@ def test_any_id_has_a_text(token: int) -> None:
     assert isinstance(tokenizer.decode_one(token), str)
 
 
+@pytest.mark.slow
 @given(st.text(max_size=50), st.integers(0, 3), st.integers(1, 300))
 def test_an_answer_is_as_long_as_asked_and_always_the_same(
     prompt: str, choice: int, limit: int

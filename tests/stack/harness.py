@@ -35,6 +35,11 @@ class Stack:
     process: subprocess.Popen[str]
     said: list[str] = field(default_factory=list)
     lines: queue.Queue[str] = field(default_factory=queue.Queue)
+    reader: threading.Thread = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reader = threading.Thread(target=self.listen, daemon=True)
+        self.reader.start()
 
     @property
     def kubeconfig(self) -> Path:
@@ -74,7 +79,16 @@ class Stack:
 
     def stop(self, number: int = signal.SIGINT) -> int:
         self.process.send_signal(number)
-        return self.process.wait(timeout=STOP_SECONDS_MAX)
+        try:
+            return self.process.wait(timeout=STOP_SECONDS_MAX)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Lets the reader see the end, so that nothing is left open."""
+        self.reader.join(timeout=5)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
 
     def kubectl(self, program: str | Path, *args: str, text: str | None = None) -> str:
         """Runs kubectl against the stack; fails with its words."""
@@ -108,9 +122,7 @@ def start(state: Path, *args: str, user: Callable[[], None] | None = None) -> St
         bufsize=1,
         preexec_fn=user,
     )
-    stack = Stack(state, process)
-    threading.Thread(target=stack.listen, daemon=True).start()
-    return stack
+    return Stack(state, process)
 
 
 def processes_of(state: Path) -> list[int]:

@@ -1,7 +1,7 @@
 """Notices that a mounted configuration file has changed.
 
 The kubelet swaps a symlink (``..data``) when a ConfigMap changes, so the file behind the path
-becomes another one. A ``stat`` a second sees that on every file system, which inotify does not.
+becomes another one. A regular ``stat`` sees that on every file system, which inotify does not.
 """
 
 from __future__ import annotations

@@ -108,10 +108,11 @@ class ContainerState:
             self.backoff.note_start(self.ending.finished_at, now)
             self.last, self.ending = self.ending, None
             self.restart_count += 1
+            self.reason, self.message = CREATING, ""
+        elif self.reason == INITIALIZING:
+            self.reason = CREATING
         self.phase = Phase.STARTING
         self.crash_message = ""
-        if self.reason not in {CREATING, INITIALIZING}:
-            self.reason, self.message = CREATING, ""
         self.run += 1
         self.ready = self.started = False
         self.probes.clear()
@@ -264,6 +265,7 @@ class ContainerState:
             deadline = now + grace_seconds
             if deadline < self.ender.deadline:
                 self.ender.deadline = self.ender.kill_at = deadline
+                self.push_end(now)
             return
         self.ready = False
         self.ender = Ender(now + grace_seconds, kill_at=now + grace_seconds)

@@ -87,8 +87,9 @@ class PodMachine:
 
     def next_at(self) -> float | None:
         """When the machine wants a Tick; None if only events can change something."""
-        times = [self._retry_at] if self._retry_at is not None else []
-        if self.plan.deadline_seconds is not None and not self.final_phase:
+        ending = self.deleting or bool(self.final_phase)
+        times = [self._retry_at] if self._retry_at is not None and not ending else []
+        if self.plan.deadline_seconds is not None and not ending:
             times.append(self.started_at + self.plan.deadline_seconds)
         for state in self.containers.values():
             moments = (state.next_look(), state.next_push(), self._restart_at(state))
@@ -99,6 +100,12 @@ class PodMachine:
 
     def _note(self, event: Event, now: float) -> None:
         match event:
+            case VolumesReady() | VolumesFailed() if self._volumes != "asked":
+                pass
+            case SandboxReady() | SandboxFailed() if self._sandbox != "asked":
+                pass
+            case SandboxGone() if self._sandbox not in {"ready", "ending"}:
+                pass
             case VolumesReady():
                 self._volumes, self.volumes_message, self._retry_at = "ready", "", None
             case VolumesFailed(message, reason):
@@ -130,11 +137,13 @@ class PodMachine:
         state = self.containers[event.container]
         match event:
             case Started():
-                state.on_started(event, now)
+                if state.phase is Phase.STARTING:
+                    state.on_started(event, now)
             case StartFailed():
-                state.on_start_failed(event, now)
+                if state.phase is Phase.STARTING:
+                    state.on_start_failed(event, now)
             case Exited(_, code, message, reason):
-                if state.phase is not Phase.ENDED:
+                if state.alive:
                     state.on_exited(code, message, reason, now)
             case ProbeDone():
                 state.on_probe(event, self.plan.grace_seconds, now)
@@ -188,6 +197,9 @@ class PodMachine:
             return
         if self._run_inits(now):
             self._run_mains(now)
+        if self.final_phase:
+            self._sync(now)
+            return
         for state in self.containers.values():
             state.look(now)
 
@@ -253,7 +265,6 @@ class PodMachine:
         if all(state.phase is Phase.ENDED and not self._restarts(state) for state in self._mains()):
             failed = any(state.ending and state.ending.code != 0 for state in self._mains())
             self.final_phase = "Failed" if failed else "Succeeded"
-            self._sync(now)
 
     def _restarts(self, state: ContainerState) -> bool:
         policy = self.plan.restart_policy

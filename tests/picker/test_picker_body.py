@@ -6,11 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferway.picker.body import BadBody, Parsed, parse
+from inferway.picker.body import BadBody, Call, Parsed, call_of
+from inferway.picker.body import parse as parse_call
 from inferway.scheduling.request import ApiKind
 
 COMPLETIONS = b"/v1/completions"
 CHAT = b"/v1/chat/completions?timeout=3"
+
+
+def parse(path: bytes, body: bytes) -> Parsed | BadBody:
+    return parse_call(call_of(path), body)
+
+
+def test_paths() -> None:
+    assert call_of(b"/v1/completions?x=/chat/completions") == Call(ApiKind.COMPLETIONS, True)
+    assert call_of(b"/prefix/v1/chat/completions") == Call(ApiKind.CHAT, True)
+    assert call_of(b"/v1/responses") == Call(ApiKind.OTHER, True)
+    assert call_of(b"/v1/models") == Call(ApiKind.OTHER, False)
 
 
 def test_completion() -> None:

@@ -24,8 +24,8 @@ _EMPTY = msgspec.Raw(b"")
 _DIGITS_MAX = 9
 
 
-class _Body(msgspec.Struct):
-    model: msgspec.Raw = _EMPTY
+class _Body(msgspec.Struct, gc=False):
+    model: str = ""
     prompt: msgspec.Raw = _EMPTY
     messages: msgspec.Raw = _EMPTY
     input: msgspec.Raw = _EMPTY
@@ -36,8 +36,12 @@ class _Body(msgspec.Struct):
     max_completion_tokens: msgspec.Raw = _EMPTY
 
 
+class _Model(msgspec.Struct):
+    model: msgspec.Raw = _EMPTY
+
+
 _decode = msgspec.json.Decoder(_Body).decode
-_decode_text = msgspec.json.Decoder(str).decode
+_decode_model = msgspec.json.Decoder(_Model).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,56 +64,61 @@ class Parsed(msgspec.Struct, frozen=True, gc=False):
     max_tokens: int = 0
 
 
-def kind_of(path: bytes) -> ApiKind:
+class Call(msgspec.Struct, frozen=True):
+    """What a path says: the kind, and whether a body with a model is needed."""
+
+    kind: ApiKind
+    needed: bool
+
+
+def call_of(path: bytes) -> Call:
     """Which call a path (with or without query) is, by its longest known ending."""
     path = path.partition(b"?")[0]
     for ending, kind in _KINDS:
         if path.endswith(ending):
-            return kind
-    return ApiKind.OTHER
+            return Call(kind, True)
+    return Call(ApiKind.OTHER, path.endswith(_MODEL_NEEDED))
 
 
-def parse(path: bytes, body: bytes) -> Parsed | BadBody:
+def parse(call: Call, body: bytes) -> Parsed | BadBody:
     """Model, prompt and limits. Calls that are not known may lack a body or a model."""
-    kind = kind_of(path)
-    needed = kind is not ApiKind.OTHER or path.partition(b"?")[0].endswith(_MODEL_NEEDED)
-    if not body:
-        return BadBody("The request has no body; send a JSON object.") if needed else Parsed()
     try:
         fields = _decode(body)
+        if fields.model:
+            return Parsed(
+                fields.model,
+                call.kind,
+                memoryview(fields.prompt or fields.messages or fields.input),
+                bytes(fields.cache_salt) + bytes(fields.tools) if _is_salted(fields) else b"",
+                bool(fields.stream) and bytes(fields.stream) == b"true",
+                _number(fields.max_tokens) or _number(fields.max_completion_tokens),
+            )
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    return _why(body) if call.needed else Parsed()
+
+
+def _why(body: bytes) -> BadBody:
+    """What is wrong with a body that needs a model and gave none."""
+    if not body:
+        return BadBody("The request has no body; send a JSON object.")
+    try:
+        raw = bytes(_decode_model(body).model)
     except msgspec.ValidationError:
-        if not needed:
-            return Parsed()
         return BadBody("The request body must be a JSON object.")
     except (msgspec.DecodeError, RecursionError) as error:
-        if not needed:
-            return Parsed()
         return BadBody(f"The request body is not valid JSON: {error}", code="invalid_json")
-    model = _text(fields.model)
-    if not model:
-        if not needed:
-            return Parsed()
-        if not bytes(fields.model) or bytes(fields.model) == b"null":
-            return BadBody("You must provide a model parameter.", "model", "missing_model")
-        return BadBody("The model must be a string that is not empty.", "model", "invalid_model")
-    prompt = memoryview(fields.prompt or fields.messages or fields.input)
-    return Parsed(
-        model,
-        kind,
-        prompt,
-        bytes(fields.cache_salt) + bytes(fields.tools),
-        bytes(fields.stream) == b"true",
-        _number(fields.max_tokens) or _number(fields.max_completion_tokens),
-    )
+    if raw in {b"", b"null"}:
+        return BadBody("You must provide a model parameter.", "model", "missing_model")
+    return BadBody("The model must be a string that is not empty.", "model", "invalid_model")
 
 
-def _text(raw: msgspec.Raw) -> str:
-    try:
-        return _decode_text(raw) if raw else ""
-    except msgspec.MsgspecError:
-        return ""
+def _is_salted(fields: _Body) -> bool:
+    return bool(fields.cache_salt) or bool(fields.tools)
 
 
 def _number(raw: msgspec.Raw) -> int:
+    if not raw:
+        return 0
     digits = bytes(raw)
     return int(digits) if digits.isdigit() and len(digits) <= _DIGITS_MAX else 0

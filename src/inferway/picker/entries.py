@@ -12,13 +12,15 @@ USAGE_NAMESPACE = "inferway.usage"
 TOKENS_MAX = 1 << 31
 
 
-def finished(entry: Any) -> Finished | None:
-    """The event of one HTTPAccessLogEntry; None if it carries no pick id."""
+def finished(entry: Any, *, timed: bool = True) -> Finished | None:
+    """The event of one HTTPAccessLogEntry; None if it carries no pick id.
+
+    Times are left out unless ``timed``, because reading them is a third of the work.
+    """
     pick = entry.request.request_headers.get(PICK_HEADER, "")
     if not pick:
         return None
     common = entry.common_properties
-    flags = common.response_flags
     usage = common.metadata.filter_metadata
     prompt = completion = 0
     cached: int | None = None
@@ -32,17 +34,21 @@ def finished(entry: Any) -> Finished | None:
         code=entry.response.response_code.value,
         served=_address(common.upstream_remote_address),
         attempts=max(1, common.upstream_request_attempt_count),
-        failed=(
-            flags.upstream_connection_failure
-            or flags.upstream_connection_termination
-            or flags.upstream_remote_reset
-        ),
-        first_byte_seconds=_seconds(common, "time_to_first_upstream_rx_byte"),
-        last_byte_seconds=_seconds(common, "time_to_last_upstream_rx_byte"),
-        duration_seconds=_seconds(common, "time_to_last_downstream_tx_byte"),
+        failed=common.HasField("response_flags") and _failed(common.response_flags),
+        first_byte_seconds=_seconds(common, "time_to_first_upstream_rx_byte") if timed else None,
+        last_byte_seconds=_seconds(common, "time_to_last_upstream_rx_byte") if timed else None,
+        duration_seconds=_seconds(common, "time_to_last_downstream_tx_byte") if timed else None,
         prompt_tokens=prompt,
         completion_tokens=completion,
         cached_tokens=cached,
+    )
+
+
+def _failed(flags: Any) -> bool:
+    return bool(
+        flags.upstream_connection_failure
+        or flags.upstream_connection_termination
+        or flags.upstream_remote_reset
     )
 
 

@@ -17,6 +17,9 @@ _log = logging.getLogger(__name__)
 SERVICE = "envoy.service.accesslog.v3.AccessLogService"
 # Envoy flushes a batch at 16 KiB by default; entries carry request headers.
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+# Batches come about every 50 ms; beyond this many entries only some are read for their times.
+TIMED_ALL_ENTRIES_MAX = 8
+TIMED_EVERY = 4
 
 
 class FeedbackService:
@@ -37,10 +40,15 @@ class FeedbackService:
         return als_pb2.StreamAccessLogsResponse()
 
     def take(self, message: Any) -> None:
-        """One batch. An entry that can not be read costs itself only."""
-        for entry in message.http_logs.log_entry:
+        """One batch. An entry that can not be read costs itself only.
+
+        A full batch teaches by some of its entries: speed is learned as well from a part.
+        """
+        batch = message.http_logs.log_entry
+        step = 1 if len(batch) <= TIMED_ALL_ENTRIES_MAX else TIMED_EVERY
+        for number, entry in enumerate(batch):
             try:
-                event = entries.finished(entry)
+                event = entries.finished(entry, timed=number % step == 0)
             except (ValueError, OverflowError) as error:
                 _log.warning(
                     "access log entry not understood", extra={"data": {"error": str(error)}}

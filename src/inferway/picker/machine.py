@@ -15,6 +15,9 @@ BODY_BYTES_MAX = 64 * 1024 * 1024
 # Envoy's own limit for all request headers is 60 KiB.
 HEAD_BYTES_MAX = 96 * 1024
 
+# Spellings of header names that one connection remembers; a proxy uses some dozens.
+SPELLINGS_MAX = 256
+
 # Headers that are kept, under the attribute of Callout that holds them; both families of names.
 KEPT_HEADERS = {
     b"x-request-id": "request_id",
@@ -67,6 +70,8 @@ class CalloutMachine:
         self._in_body = False
         self._broken = False
         self._url = b""
+        # Header spelling -> attribute, or "" for one that is not kept.
+        self._kept = dict(KEPT_HEADERS)
 
     def handle(self, data: bytes) -> list[Command]:
         """The callouts that these bytes complete, in order."""
@@ -88,27 +93,25 @@ class CalloutMachine:
 
     # -- callbacks of the parser -----------------------------------------------------------
 
-    def on_message_begin(self) -> None:
-        self._call = Callout()
-        self._body = []
-        self._body_bytes = 0
-        self._url = b""
-
     def on_url(self, url: bytes) -> None:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        attribute = KEPT_HEADERS.get(name)
+        attribute = self._kept.get(name)
         if attribute is None:
-            attribute = KEPT_HEADERS.get(name.lower())
-            if attribute is None:
-                return
-        setattr(self._call, attribute, value)
+            attribute = self._spelled(name)
+        if attribute:
+            setattr(self._call, attribute, value)
 
-    def on_headers_complete(self) -> None:
-        self._in_body = True
+    def _spelled(self, name: bytes) -> str:
+        """Remembers a spelling, so that each one costs a single look-up from then on."""
+        attribute = KEPT_HEADERS.get(name.lower(), "")
+        if len(self._kept) < SPELLINGS_MAX:
+            self._kept[name] = attribute
+        return attribute
 
     def on_body(self, data: bytes) -> None:
+        self._in_body = True
         self._body_bytes += len(data)
         if self._body_bytes > self._body_bytes_max:
             if not self._broken:
@@ -123,10 +126,14 @@ class CalloutMachine:
         call.method = self._parser.get_method()
         call.target = self._url
         body = self._body
-        call.body = body[0] if len(body) == 1 else b"".join(body)
-        self._body = []
-        self._in_body = False
+        if body:
+            call.body = body[0] if len(body) == 1 else b"".join(body)
+            self._body = []
+            self._body_bytes = 0
+            self._in_body = False
         self._head_bytes = 0
+        self._url = b""
+        self._call = Callout()
         self._commands.append(call)
 
     def _fail(self, status: int, message: str) -> None:

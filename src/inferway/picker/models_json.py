@@ -16,7 +16,7 @@ class _Card(msgspec.Struct):
 
 
 class _Models(msgspec.Struct):
-    data: list[_Card] = []
+    data: list[_Card]
 
 
 _decode = msgspec.json.Decoder(_Models).decode

@@ -23,6 +23,10 @@ EXPLAIN_EVERY = 256
 # Client-chosen ids are repeated in a header; longer ones are cut.
 REQUEST_ID_BYTES_MAX = 256
 
+# Targets whose pool and kind of call are remembered; a query makes one more.
+ROUTES_MAX = 1024
+ROUTE_BYTES_MAX = 512
+
 _STATUS = {
     RefusalReason.NO_ENDPOINT: (503, "no_endpoint"),
     RefusalReason.UNKNOWN_MODEL: (404, "model_not_found"),
@@ -40,6 +44,16 @@ class PoolRuntime:
     refresh: Callable[[Callable[[], None]], bool] | None = None
     # Objective name -> priority.
     priorities: dict[str, int] = field(default_factory=dict)
+
+
+class Asked(msgspec.Struct, frozen=True, gc=False):
+    """One callout on its way to an answer."""
+
+    pool: PoolRuntime
+    request: Request
+    request_id: bytes
+    proxy: str
+    explain: bool
 
 
 class Watcher(Protocol):
@@ -88,6 +102,7 @@ class PickService:
         self._prefix = prefix
         self._count = 0
         self._anonymous = 0
+        self._routes: dict[bytes, tuple[PoolRuntime, body.Call]] = {}
 
     def answer(self, call: Callout, proxy: str) -> Reply | Later:
         """The answer, or how to get it a little later."""
@@ -96,10 +111,10 @@ class PickService:
         if not request_id:
             self._anonymous += 1
             request_id = f"{self._prefix}-r{self._anonymous:x}".encode()
-        found = self._find(call.target)
+        found = self._routes.get(call.target) or self._find(call.target)
         if isinstance(found, FinalAnswer):
             return self._final(found, request_id, "unknown_pool", began)
-        pool, path = found
+        pool, kind = found
         if not pool.synced:
             answer = FinalAnswer(
                 503,
@@ -108,15 +123,21 @@ class PickService:
                 retry_after_seconds=NO_ENDPOINT_RETRY_SECONDS,
             )
             return self._final(answer, request_id, "not_ready", began)
-        parsed = body.parse(path, call.body)
+        parsed = body.parse(kind, call.body)
         if isinstance(parsed, body.BadBody):
             bad = FinalAnswer(400, parsed.message, parsed.param, parsed.code)
             return self._final(bad, request_id, "bad_request", began)
         request = _request(call, parsed, pool)
-        result = self._decide(pool, request, call, request_id, proxy)
+        asked = Asked(pool, request, request_id, proxy, bool(call.explain))
+        result = self._decide(asked, began)
         if isinstance(result, Reply):
             self._watcher.decided("chosen", self._monotonic() - began)
             return result
+        return self._refused(asked, result, began)
+
+    def _refused(self, asked: Asked, result: Refusal, began: float) -> Reply | Later:
+        """The refusal in words; an unknown model may be one that was loaded just now."""
+        pool, request_id = asked.pool, asked.request_id
         answer = _worded(result)
         wording = self._final(answer, request_id, result.reason.value, began)
         if result.reason is not RefusalReason.UNKNOWN_MODEL or pool.refresh is None:
@@ -124,7 +145,7 @@ class PickService:
 
         def start(done: Callable[[Reply], None]) -> bool:
             def again() -> None:
-                second = self._decide(pool, request, call, request_id, proxy)
+                second = self._decide(asked, self._monotonic())
                 if isinstance(second, Reply):
                     self._watcher.decided("chosen", self._monotonic() - began)
                     done(second)
@@ -142,7 +163,7 @@ class PickService:
         self._watcher.decided("bad_request", 0.0)
         return answers.final(answer, b"", close=True)
 
-    def _find(self, target: bytes) -> tuple[PoolRuntime, bytes] | FinalAnswer:
+    def _find(self, target: bytes) -> tuple[PoolRuntime, body.Call] | FinalAnswer:
         # /pick/{namespace}/{pool}{original path}
         pieces = target.split(b"/", 4)
         if len(pieces) < 4 or pieces[1] != b"pick":
@@ -158,17 +179,19 @@ class PickService:
                 f"This picker does not serve the pool {namespace}/{name}; it serves {mine}.",
                 code="unknown_pool",
             )
-        return pool, path
+        found = pool, body.call_of(path)
+        if len(target) <= ROUTE_BYTES_MAX:
+            if len(self._routes) >= ROUTES_MAX:
+                self._routes.clear()
+            self._routes[target] = found
+        return found
 
-    def _decide(
-        self, pool: PoolRuntime, request: Request, call: Callout, request_id: bytes, proxy: str
-    ) -> Reply | Refusal:
+    def _decide(self, asked: Asked, now: float) -> Reply | Refusal:
         self._count += 1
         pick = f"{self._prefix}-{self._count:x}"
-        scheduler = pool.scheduler
-        now = self._monotonic()
-        explain = call.explain or self._count % EXPLAIN_EVERY == 1
-        if explain:
+        request, request_id, proxy = asked.request, asked.request_id, asked.proxy
+        scheduler = asked.pool.scheduler
+        if asked.explain or self._count % EXPLAIN_EVERY == 1:
             decision = scheduler.decide(request, now, self._rng)
             if isinstance(decision, Decision):
                 self._watcher.explained(pick, request_id, scheduler.explain(request, decision, now))

@@ -30,11 +30,15 @@ class Learners:
 def from_answer(learners: Learners, taken: Reservation, event: Finished) -> None:
     """Learns from one undisturbed answer of the endpoint that was chosen first."""
     # Times of the upstream's bytes are used, so that a slow client is not taken for a slow server.
-    total = event.last_byte_seconds or event.duration_seconds
+    total = event.last_byte_seconds
+    if total is None:
+        total = event.duration_seconds
     learners.usual.learn(total, event.completion_tokens)
     if event.prompt_tokens:
         learners.ratios.learn(taken.model, taken.prompt_bytes, event.prompt_tokens)
         learners.ratios.learn("", taken.prompt_bytes, event.prompt_tokens)
+    if total is None:
+        return
     computed = _computed_tokens(taken, event)
     rates, slot = learners.rates, taken.slot
     per_token = rates.prefill_seconds_per_token(slot)
@@ -46,11 +50,11 @@ def from_answer(learners: Learners, taken: Reservation, event: Finished) -> None
             learners.lora.learn_load(first - ahead * per_token - step)
         elif ahead >= PREFILL_TOKENS_MIN:
             rates.learn_prefill(slot, ahead, first - min(step, first / 2))
-        if total is not None and event.completion_tokens >= STEP_TOKENS_MIN:
+        if event.completion_tokens >= STEP_TOKENS_MIN:
             seconds = (total - first) / (event.completion_tokens - 1)
             rates.learn_step(slot, taken.in_flight + 1, seconds)
         return
-    if total is None or taken.loads_adapter:
+    if taken.loads_adapter:
         return
     if event.completion_tokens >= STEP_TOKENS_MIN:
         decode = total - ahead * per_token

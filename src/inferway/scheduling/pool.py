@@ -263,21 +263,21 @@ class PoolScheduler:
         backlog = backlog_tokens(c, slot, now)
         adapter = request.model if request.model in self.models.parents else ""
         reservation = Reservation(
-            pick=pick,
-            slot=slot,
-            life=self._life[slot],
-            tokens=int(tokens),
-            adapter=adapter,
-            model=request.model,
-            prompt_bytes=size,
-            matched_bytes=decision.matched_bytes,
-            prompt_tokens=decision.prompt_tokens,
-            backlog_tokens=backlog,
-            in_flight=c.in_flight[slot],
-            at=now,
-            deadline=now + LEAK_SECONDS,
-            proxy=proxy,
-            stream=request.stream,
+            pick,
+            slot,
+            self._life[slot],
+            int(tokens),
+            adapter,
+            request.model,
+            size,
+            decision.matched_bytes,
+            decision.prompt_tokens,
+            backlog,
+            c.in_flight[slot],
+            now,
+            now + LEAK_SECONDS,
+            proxy,
+            request.stream,
             loads_adapter=bool(adapter) and not self.lora.is_resident(slot, adapter),
         )
         self.ledger.add(reservation)
@@ -336,7 +336,8 @@ class PoolScheduler:
         learn.from_answer(
             learn.Learners(self.rates, self.ratios, self.lora, self.usual), taken, event
         )
-        self._refresh_rates(taken.slot, now)
+        if event.duration_seconds is not None or event.last_byte_seconds is not None:
+            self._refresh_rates(taken.slot, now)
 
     def _refresh_rates(self, slot: int, now: float) -> None:
         c = self.columns

@@ -61,7 +61,7 @@ async def test_generate_name_makes_names_that_differ(rig: Rig) -> None:
         ),
         ("POST", CONFIG_MAPS, b"{", 400, "BadRequest", "the body of the request is not JSON"),
         ("GET", "/apis/nothing/v1/things", None, 404, "NotFound", "the server could not find"),
-        ("GET", f"{PODS}/a/exec", None, 404, "NotFound", "the server could not find"),
+        ("GET", f"{PODS}/a/nothing", None, 404, "NotFound", "the server could not find"),
         ("PUT", CONFIG_MAPS, config_map("a"), 405, "MethodNotAllowed", "the server does not allow"),
         (
             "GET",

@@ -38,6 +38,8 @@ VERSION = {
     "platform": "linux/amd64",
 }
 _HEALTH = frozenset({"healthz", "livez", "readyz"})
+# What a real cluster has and this one has not, so that its users are told.
+_KUBERNETES_SUBRESOURCES = frozenset({"attach", "ephemeralcontainers", "exec", "proxy", "resize"})
 _AGGREGATED = "APIGroupDiscoveryList"
 
 
@@ -99,6 +101,9 @@ class Handler:
             self.subresources.get(("", found.subresource)) if found.subresource else None
         )
         if found.subresource and found.subresource not in kind.subresources:
+            if found.subresource in _KUBERNETES_SUBRESOURCES:
+                name = f"{kind.plural}/{found.subresource}"
+                raise errors.method_not_allowed(f"{name} is not supported by the local API server")
             raise errors.path_not_found()
         if special is not None:
             return await special(Asked(request, target, user, found.rest))

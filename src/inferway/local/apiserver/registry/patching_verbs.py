@@ -76,7 +76,7 @@ def _apply(registry: Registry, target: Target, body: Any, options: WriteOptions)
             f"({target.name})"
         )
     warnings = registry.unknown(kind, applied, options)
-    applied = registry.rules.prune(kind, applied)
+    applied = _own_part(target, registry.rules.prune(kind, applied))
     manager = Manager(options.field_manager, "Apply", registry.now(), target.subresource)
     stored = registry.store.get(registry.key(target))
     if stored is None:
@@ -87,6 +87,16 @@ def _apply(registry: Registry, target: Target, body: Any, options: WriteOptions)
     current = load(kind, stored)
     obj = registry.rules.apply(kind, current, applied, manager, options.force)
     return with_warnings(registry.replace(target, stored, obj, options, None), warnings)
+
+
+def _own_part(target: Target, applied: Object) -> Object:
+    """What this request may own: the status on that subresource, everything else without it."""
+    if target.subresource == "status":
+        names = ("apiVersion", "kind", "metadata", "status")
+        return {name: applied[name] for name in names if name in applied}
+    if "status" in target.kind.subresources:
+        return {name: value for name, value in applied.items() if name != "status"}
+    return applied
 
 
 def with_warnings(written: Written, warnings: tuple[str, ...]) -> Written:

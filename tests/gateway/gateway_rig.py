@@ -249,8 +249,7 @@ async def envoy(arguments: list[str], bind: str, log: list[str]) -> AsyncIterato
 
     async def drink() -> None:
         assert process.stderr is not None
-        async for line in process.stderr:
-            log.append(line.decode())
+        log.extend([line.decode() async for line in process.stderr])
 
     async with asyncio.TaskGroup() as group:
         group.create_task(drink(), name="envoy-log")

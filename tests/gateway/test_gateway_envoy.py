@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import pytest
 import pytest_asyncio
 from gateway_rig import (
+    DEADLINE_SECONDS,
+    Handler,
     HttpAnswer,
     HttpRequest,
     Rig,
@@ -16,6 +19,7 @@ from gateway_rig import (
     answer,
     json_backend,
     own_address,
+    read_head,
     request,
     rig,
 )
@@ -34,6 +38,7 @@ class Stack:
     servers: list[Server]
     picker: Server
     picks: str = ""
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -109,3 +114,281 @@ async def test_picked_server_answers(stack: Stack) -> None:
     (served,) = stack.servers[1].seen
     assert "x-gateway-destination-endpoint" not in served.headers
     assert served.headers["authorization"] == "Bearer k"
+
+
+async def test_list_is_followed_on_retry(stack: Stack) -> None:
+    await stack.serve()
+    gone = stack.servers[0]
+    gone.stop()
+
+    async def hang_up(_: HttpRequest, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    stack.servers[1].handler = hang_up
+    unknown = f"{own_address(50)}:1"
+    stack.picks = ",".join(
+        [unknown, gone.address, stack.servers[1].address, stack.servers[2].address]
+    )
+    reply = await stack.post(body=b"x" * 200_000)
+    assert (reply.status, reply.json()["server"]) == (200, "2")
+    assert len(stack.servers[1].seen) == 1
+    assert len(stack.servers[2].seen[0].body) == 200_000
+
+
+async def test_unknown_address_is_an_error_where_failure_closes(stack: Stack) -> None:
+    await stack.serve(fail_open=False)
+    stack.picks = f"{own_address(50)}:1"
+    reply = await stack.post()
+    assert reply.status == 503
+    assert "no healthy upstream" in reply.json()["error"]["message"]
+    assert reply.headers["x-should-retry"] == "true"
+    assert reply.headers["x-request-id"]
+
+
+async def test_unknown_address_is_balanced_where_failure_opens(stack: Stack) -> None:
+    await stack.serve(fail_open=True)
+    stack.picks = f"{own_address(50)}:1"
+    assert (await stack.post()).status == 200
+
+
+async def _hang(_: HttpRequest, writer: asyncio.StreamWriter) -> None:
+    await asyncio.Event().wait()
+
+
+async def _reset(_: HttpRequest, writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize("fault", ["gone", "hung", "reset"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_failure_mode_holds(stack: Stack, fault: str, method: str) -> None:
+    if fault == "gone":
+        stack.picker.stop()
+    else:
+        stack.picker.handler = _hang if fault == "hung" else _reset
+    body = b"x" * 300_000
+    await stack.serve(fail_open=True, seconds=0.1)
+    assert (await stack.post(method=method, body=body)).status == 200
+    await stack.serve(fail_open=False, seconds=0.1)
+    reply = await stack.post(method=method, body=body)
+    assert reply.status == 503
+    assert reply.json()["error"]["code"] == "picker_unavailable"
+    assert sum(len(server.seen) for server in stack.servers) == 1
+
+
+async def test_client_can_not_choose(stack: Stack) -> None:
+    await stack.serve(fail_open=True)
+    victim = stack.servers[2].address
+    headers = {
+        "x-gateway-destination-endpoint": victim,
+        "x-llm-d-destination-endpoint": victim,
+        "x-inferway-pick": "forged",
+        "X-Inferway-Picker": "forged",
+    }
+    reply = await stack.post(headers=headers)
+    assert reply.json()["server"] == "1"
+    (asked,), (served,) = stack.picker.seen, stack.servers[1].seen
+    for request_ in (asked, served):
+        assert not {"x-gateway-destination-endpoint", "x-llm-d-destination-endpoint"} & set(
+            request_.headers
+        )
+    assert asked.headers.get("x-inferway-pick") is None
+    assert served.headers["x-inferway-pick"] == "p-1"
+    # A dead picker does not make the client's wish count either.
+    stack.picker.stop()
+    used = {(await stack.post(headers=headers)).json()["server"] for _ in range(12)}
+    assert used != {"2"}
+
+
+async def test_answer_of_the_picker_passes_untouched(stack: Stack) -> None:
+    await stack.serve(fail_open=True)
+    shed = b'{"error": {"message": "busy", "type": "overloaded", "param": null, "code": 429}}'
+
+    async def busy(_: HttpRequest, writer: asyncio.StreamWriter) -> None:
+        headers = {"content-type": "application/json", "retry-after": "2", "retry-after-ms": "1500"}
+        answer(writer, shed, status=429, headers=headers)
+
+    stack.picker.handler = busy
+    reply = await stack.post()
+    assert (reply.status, reply.body) == (429, shed)
+    assert reply.headers["retry-after-ms"] == "1500"
+    assert reply.headers["content-type"] == "application/json"
+
+
+async def test_five_megabytes_each_way(stack: Stack) -> None:
+    await stack.serve()
+    large = json.dumps({"data": "y" * 5_000_000, "usage": {"prompt_tokens": 1}}).encode()
+
+    async def embed(_: HttpRequest, writer: asyncio.StreamWriter) -> None:
+        answer(writer, large, headers={"content-type": "application/json"})
+
+    stack.servers[1].handler = embed
+    reply = await stack.post(body=b"x" * 5_000_000)
+    assert (reply.status, reply.body == large) == (200, True)
+    assert len(stack.picker.seen[0].body) == len(stack.servers[1].seen[0].body) == 5_000_000
+
+
+async def test_stream_outlives_its_picker(stack: Stack) -> None:
+    await stack.serve()
+    go_on = asyncio.Event()
+
+    async def stream(_: HttpRequest, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n")
+        writer.write(b"transfer-encoding: chunked\r\n\r\n")
+        for number in range(2):
+            event = b'data: {"n": %d}\n\n' % number
+            writer.write(b"%x\r\n%b\r\n" % (len(event), event))
+            await writer.drain()
+            if number == 0:
+                await go_on.wait()
+        writer.write(b"0\r\n\r\n")
+
+    stack.servers[1].handler = stream
+    reader, writer = await asyncio.open_connection(*stack.address)
+    writer.write(b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}")
+    await read_head(reader)
+    size = int((await reader.readline()).strip(), 16)
+    assert await reader.readexactly(size) == b'data: {"n": 0}\n\n'
+    stack.picker.stop()
+    go_on.set()
+    await reader.readexactly(2)
+    rest = await reader.readuntil(b"0\r\n\r\n")
+    assert b'data: {"n": 1}' in rest
+    writer.transport.abort()
+
+
+async def test_client_that_leaves_frees_its_callout(stack: Stack) -> None:
+    stack.picker.handler = _wait_for_the_end(stack)
+    await stack.serve(seconds=30.0)
+    _, writer = await asyncio.open_connection(*stack.address)
+    writer.write(b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}")
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await stack.asked.wait()
+        writer.transport.abort()
+        await stack.picker.closed.wait()
+
+
+def _wait_for_the_end(stack: Stack) -> Handler:
+    """A picker that holds the request in its queue, and reads on to notice the end."""
+
+    async def hold(_: HttpRequest, writer: asyncio.StreamWriter) -> None:
+        stack.asked.set()
+
+    return hold
+
+
+async def test_weights_ask_only_the_picker_of_their_pool(stack: Stack) -> None:
+    shares = (
+        ir.Share("pool/ns/pool", 70, stack.pick(fail_open=False), pool=True),
+        ir.Share("service/ns/web/80", 30, response=ir.HeaderChanges(put=(("x-web", "50%"),))),
+    )
+    await stack.rig.publish(stack.gateway(ir.Route("r", ir.RequestMatch(), shares)))
+    replies = [await stack.post() for _ in range(200)]
+    pooled = [item for item in replies if item.json()["server"] == "1"]
+    others = [item for item in replies if item.json()["server"] == "2"]
+    assert len(pooled) + len(others) == 200
+    assert 110 <= len(pooled) <= 170
+    assert len(stack.picker.seen) == len(pooled)
+    assert all(item.headers["x-web"] == "50%" for item in others)
+    assert all("x-went-into-resp-headers" not in item.headers for item in others)
+
+
+async def test_broken_reference_answers_its_share(stack: Stack) -> None:
+    shares = (ir.Share("service/ns/web/80", 1), ir.Share("", 1))
+    alone = ir.Route("b", ir.RequestMatch(ir.PathMatch(ir.MatchKind.EXACT, "/alone")), (shares[1],))
+    await stack.rig.publish(stack.gateway(alone, ir.Route("r", ir.RequestMatch(), shares)))
+    codes = [(await stack.post()).status for _ in range(60)]
+    assert set(codes) == {200, 500}
+    reply = await stack.post(path="/alone")
+    assert reply.status == 500
+    assert reply.headers["content-type"] == "application/json"
+    assert reply.json()["error"]["code"] == "backend_not_found"
+
+
+async def test_no_route_is_a_404_in_openai_words(stack: Stack) -> None:
+    match = ir.RequestMatch(ir.PathMatch(ir.MatchKind.PREFIX, "/v1"))
+    share = ir.Share("service/ns/web/80")
+    await stack.rig.publish(stack.gateway(ir.Route("r", match, (share,))))
+    assert (await stack.post(path="/v1/x")).status == 200
+    reply = await stack.post(path="/v11")
+    assert reply.status == 404
+    assert reply.json()["error"]["code"] == "route_not_found"
+
+
+async def test_header_changes_and_matches(stack: Stack) -> None:
+    changes = ir.HeaderChanges(put=(("X-Put", "100%d"),), add=(("X-Add", "b"),), remove=("X-Gone",))
+    match = ir.RequestMatch(
+        headers=(ir.ValueMatch("x-tier", "go.d", ir.MatchKind.REGEX),),
+        query=(ir.ValueMatch("debug", "1"),),
+        method="POST",
+    )
+    shares = (ir.Share("service/ns/web/80"),)
+    await stack.rig.publish(stack.gateway(ir.Route("r", match, shares, request=changes)))
+    sent = {"x-tier": "gold", "x-add": "a", "x-gone": "1", "x-put": "old"}
+    assert (await stack.post(path="/?debug=1", headers=sent)).status == 200
+    seen = stack.servers[2].seen[0].headers
+    assert (seen["x-put"], seen.get("x-gone")) == ("100%d", None)
+    assert seen["x-add"] in ("a,b", "b")
+    assert (await stack.post(path="/?debug=2", headers=sent)).status == 404
+    assert (await stack.post(path="/?debug=1", method="GET", headers=sent)).status == 404
+
+
+@pytest.mark.parametrize(
+    ("redirect", "matched", "path", "location"),
+    [
+        (ir.Redirect(301, hostname="new.example"), "/", "/a?b=c", "http://new.example/a?b=c"),
+        (
+            ir.Redirect(scheme="https", hostname="n.example", port=8443),
+            "/",
+            "/a",
+            "https://n.example:8443/a",
+        ),
+        (ir.Redirect(hostname="n.example", full_path="/full"), "/", "/a", "http://n.example/full"),
+        (
+            ir.Redirect(hostname="n.example", prefix="/new"),
+            "/old",
+            "/old/x",
+            "http://n.example/new/x",
+        ),
+        (ir.Redirect(hostname="n.example", prefix="/new"), "/old", "/old", "http://n.example/new"),
+        (ir.Redirect(hostname="n.example", prefix="/"), "/old", "/old/x", "http://n.example/x"),
+        (ir.Redirect(hostname="n.example", prefix="/"), "/old", "/old", "http://n.example/"),
+        (ir.Redirect(hostname="n.example", prefix="/new"), "/", "/x", "http://n.example/new/x"),
+    ],
+)
+async def test_redirects(
+    stack: Stack, redirect: ir.Redirect, matched: str, path: str, location: str
+) -> None:
+    match = ir.RequestMatch(ir.PathMatch(ir.MatchKind.PREFIX, matched))
+    await stack.rig.publish(stack.gateway(ir.Route("r", match, redirect=redirect)))
+    reply = await stack.post(path=path)
+    assert (reply.status, reply.headers["location"]) == (redirect.status, location)
+
+
+@pytest.mark.parametrize("which", ["request_seconds", "attempt_seconds"])
+async def test_timeouts(stack: Stack, which: str) -> None:
+    stack.servers[2].handler = _hang
+    shares = (ir.Share("service/ns/web/80"),)
+    route = replace(ir.Route("r", ir.RequestMatch(), shares), **{which: 0.1})
+    await stack.rig.publish(stack.gateway(route))
+    reply = await stack.post()
+    assert reply.status == 504
+    assert reply.json()["error"]["code"] == "timeout"
+
+
+async def test_model_is_rewritten_by_offsets(stack: Stack) -> None:
+    share = ir.Share("pool/ns/pool", 1, stack.pick(fail_open=False, splice=True), pool=True)
+    await stack.rig.publish(stack.gateway(ir.Route("r", ir.RequestMatch(), (share,))))
+
+    async def pick(_: HttpRequest, writer: asyncio.StreamWriter) -> None:
+        headers = {
+            "x-gateway-destination-endpoint": stack.picks,
+            "x-inferway-splice": "10,15,tuned-v2",
+        }
+        answer(writer, headers={**headers, "x-inferway-pick": "p"})
+
+    stack.picker.handler = pick
+    await stack.post(body=b'{"model":"alias","n":1}')
+    (served,) = stack.servers[1].seen
+    assert served.body == b'{"model":"tuned-v2","n":1}'
+    assert "x-inferway-splice" not in served.headers

@@ -222,7 +222,9 @@ class Session:
         commands: list[Command] = []
         clusters, endpoints = self._types[CLUSTER_TYPE], self._types[ENDPOINT_TYPE]
         listeners, routes = self._types[LISTENER_TYPE], self._types[ROUTE_TYPE]
-        commands += self._send(CLUSTER_TYPE, clusters.changed(target[CLUSTER_TYPE]))
+        changed = clusters.changed(target[CLUSTER_TYPE])
+        commands += self._send(CLUSTER_TYPE, changed)
+        self._rewarm(changed)
         commands += self._send(ENDPOINT_TYPE, endpoints.changed(target[ENDPOINT_TYPE]))
         commands += self._remove(ENDPOINT_TYPE, endpoints.missing(target[ENDPOINT_TYPE]))
         if self._overdue or self._warm(target):
@@ -236,6 +238,14 @@ class Session:
             self._settled = self._sequence
             commands.append(Settled(self._sequence))
         return commands
+
+    def _rewarm(self, changed: list[Resource]) -> None:
+        """A changed cluster waits for its endpoints anew, and the proxy does not ask for them,
+        because it is subscribed already: they are sent again."""
+        endpoints = self._types[ENDPOINT_TYPE]
+        for cluster in changed:
+            endpoints.sent.pop(cluster.name, None)
+            endpoints.acked.pop(cluster.name, None)
 
     def _warm(self, target: Resources) -> bool:
         """All clusters are answered for, and the good ones have their endpoints."""

@@ -12,6 +12,7 @@ from inferway.base.errors import UsageError
 from inferway.scheduling.config import build
 from inferway.scheduling.events import Scrape
 from inferway.scheduling.plugins.registry import LATER, plugin_types
+from inferway.scheduling.policy import CostPolicy
 from inferway.scheduling.pool import PoolScheduler
 from inferway.scheduling.profile import ProfilePolicy
 from inferway.scheduling.request import ApiKind, Request
@@ -54,7 +55,8 @@ def test_the_published_charts_default_loads_and_decides() -> None:
     pool.observe("a:1", Scrape(waiting=4, kv_use=0.5), 0.0)
     request = Request("m", ApiKind.COMPLETIONS, b"x" * 640)
     decision = pool.pick(request, "1", "", 0.0, random.Random(1))
-    assert [pool.columns.address[slot] for slot in decision.slots] == ["b:1"]
+    # The picker that nobody configured names endpoints for retries too.
+    assert [pool.columns.address[slot] for slot in decision.slots] == ["b:1", "a:1"]
     rows = pool.explain(request, decision, 0.0).candidates
     assert [(row["endpoint"], row["score"]) for row in rows] == [("a:1", 0.5), ("b:1", 3.0)]
 
@@ -92,7 +94,14 @@ plugins: [{type: queue-scorer}, {type: decode-filter}, {type: random-picker}]
     assert type(policy.profile.picker).__name__ == "RandomPicker"
 
 
-HEAD = {"apiVersion": "llm-d.ai/v1alpha1", "kind": "EndpointPickerConfig"}
+def test_the_cost_scorer_alone_is_the_default_policy() -> None:
+    document = {**HEAD, "plugins": [{"type": "inferway-cost-scorer"}]}
+    assert isinstance(build(document, plugin_types()), CostPolicy)
+    document["plugins"].append({"type": "max-score-picker"})
+    assert isinstance(build(document, plugin_types()), ProfilePolicy)
+
+
+HEAD: dict[str, Any] = {"apiVersion": "llm-d.ai/v1alpha1", "kind": "EndpointPickerConfig"}
 
 
 @pytest.mark.parametrize(

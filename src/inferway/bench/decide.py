@@ -166,7 +166,7 @@ def _decisions(endpoints: int, body_bytes: int) -> Iterator[Callable[[], object]
 
 def _requests(endpoints: int, body_bytes: int) -> Iterator[Callable[[], object]]:
     scheduler = pool_of(endpoints)
-    telemetry = Telemetry("ns/p", scheduler, DecisionRing())
+    telemetry = Telemetry("ns/p", scheduler, DecisionRing(SystemClock()))
     runtime = PoolRuntime(scheduler, synced=True)
     service = PickService(
         {("ns", "p"): runtime}, SystemClock(), random.Random(4), telemetry, "bench"

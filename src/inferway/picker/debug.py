@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from inferway.base.clock import Clock, rfc3339_micro
 from inferway.scheduling.decision import Explanation
 
 # A few screens of reading; each entry has one row per candidate.
@@ -18,14 +19,21 @@ CANDIDATES_KEPT_MAX = 64
 class DecisionRing:
     """Newest last."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._ring: deque[dict[str, Any]] = deque(maxlen=DECISIONS_KEPT_MAX)
 
     def add(self, pick: str, request_id: bytes, explanation: Explanation) -> None:
         """Keeps a decision, and lets the oldest one go."""
         seen: dict[str, Any] = msgspec.to_builtins(explanation)
+        del seen["at"]
         seen["candidates"] = seen["candidates"][:CANDIDATES_KEPT_MAX]
-        self._ring.append({"pick": pick, "request_id": request_id.decode(errors="replace"), **seen})
+        names = {
+            "time": rfc3339_micro(self._clock.wall()),
+            "pick": pick,
+            "request_id": request_id.decode(errors="replace"),
+        }
+        self._ring.append(names | seen)
 
     def as_json(self) -> bytes:
         """All of them."""

@@ -56,7 +56,7 @@ class Picker:
         self._clock = clock
         self.key = Key(options.text("pool-namespace"), options.text("pool-name"))
         self.scheduler = PoolScheduler(policy)
-        self.ring = DecisionRing()
+        self.ring = DecisionRing(clock)
         self.telemetry = Telemetry(
             f"{self.key.namespace}/{self.key.name}", self.scheduler, self.ring
         )

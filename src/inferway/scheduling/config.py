@@ -23,7 +23,9 @@ from inferway.scheduling.plugins.base import (
     Scorer,
     Stability,
 )
+from inferway.scheduling.plugins.cost_scorer import CostScorer
 from inferway.scheduling.plugins.registry import LATER
+from inferway.scheduling.policy import ENDPOINTS_NAMED_MAX, CostPolicy
 from inferway.scheduling.profile import Profile, ProfilePolicy, WeightedScorer
 
 API_VERSIONS = ("inference.networking.x-k8s.io/v1alpha1", "llm-d.ai/v1alpha1")
@@ -46,6 +48,8 @@ class _Reader:
     allow_alpha: bool
     problems: list[str] = field(default_factory=list)
     plugins: dict[str, tuple[PluginType, Plugin]] = field(default_factory=dict)
+    # Whether the profile is the cost scorer alone, which is the default policy.
+    is_default: bool = False
 
     def problem(self, place: str, what: str) -> None:
         self.problems.append(f"{place}: {what}")
@@ -159,10 +163,16 @@ class _Reader:
         if len(pickers) > 1:
             self.problem(place, "has more than one picker")
             return None
+        self.is_default = (
+            not pickers
+            and not filters
+            and len(scorers) == 1
+            and isinstance(scorers[0].scorer, CostScorer)
+        )
         if not pickers:
+            # One that nobody configured names endpoints for retries too.
             row = self.types[DEFAULT_PICKER]
-            defaults = {key: p.default for key, p in row.parameters.items()}
-            made = row.build(defaults)
+            made = row.build({"maxNumOfEndpoints": ENDPOINTS_NAMED_MAX})
             assert isinstance(made, Picker)
             pickers = [made]
         return Profile(name, filters, scorers, pickers[0])
@@ -210,7 +220,9 @@ def _read(reader: _Reader, document: Any) -> Policy | None:
         profile = reader.assemble("plugins", "default", parts)
     else:
         profile = reader.profile("schedulingProfiles[0]", entries[0])
-    return ProfilePolicy(profile) if profile is not None else None
+    if profile is None:
+        return None
+    return CostPolicy() if reader.is_default else ProfilePolicy(profile)
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:

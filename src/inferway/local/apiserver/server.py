@@ -23,9 +23,9 @@ from inferway.base.ids import Ids, RandomIds
 from inferway.local.apiserver import kubeconfig, pki
 from inferway.local.apiserver.http.bodies import Bodies
 from inferway.local.apiserver.http.credentials import Credentials
-from inferway.local.apiserver.http.handler import Handler
+from inferway.local.apiserver.http.handler import Handler, Subresource
 from inferway.local.apiserver.http.objects import ObjectVerbs
-from inferway.local.apiserver.http.openapi import OpenApi, no_components
+from inferway.local.apiserver.http.openapi import OpenApi, components_of
 from inferway.local.apiserver.http.podlogs import PodLogs, node_session
 from inferway.local.apiserver.http.portforward import PortForward
 from inferway.local.apiserver.http.protobuf import load_table
@@ -110,11 +110,14 @@ class ApiServer:
         store = Store(database, index_of, options.limits)
         self._store = store
         kinds = KindTable(builtin_kinds())
-        registry = Registry(
-            Parts(store, kinds, SchemaRules(Catalog.load()), options.clock, options.ids)
-        )
+        catalog = Catalog.load()
+        rules = SchemaRules(catalog)
+        registry = Registry(Parts(store, kinds, rules, options.clock, options.ids))
         session = await exits.enter_async_context(node_session(credentials.kubelet_context()))
-        handler = _handler(registry, credentials, session, self._watchers)
+        documents = OpenApi(kinds, components_of(catalog)).answer
+        faces = _faces(registry, credentials, session)
+        verbs = ObjectVerbs(registry, self._watchers, faces.bodies)
+        handler = Handler(kinds, faces.judge, verbs, faces.subresources, documents)
         runner = web.ServerRunner(
             web.Server(
                 handler,
@@ -142,29 +145,26 @@ class ApiServer:
         kubeconfig.write(self.kubeconfig, self.url, credentials)
 
 
-def _handler(
-    registry: Registry,
-    credentials: pki.Pki,
-    session: aiohttp.ClientSession,
-    watchers: Watchers,
-) -> Handler:
-    """Puts the faces together."""
+@dataclass(frozen=True, slots=True)
+class _Faces:
+    """What answers for more than plain objects."""
+
+    bodies: Bodies
+    judge: Credentials
+    subresources: dict[tuple[str, str], Subresource]
+
+
+def _faces(registry: Registry, credentials: pki.Pki, session: aiohttp.ClientSession) -> _Faces:
     bodies = Bodies(load_table())
-    clock = registry.clock
-    judge = Credentials(credentials, registry.store, clock)
-    subresources = Subresources(registry, bodies, credentials.signing_key, clock)
-    return Handler(
-        registry.kinds,
-        judge,
-        ObjectVerbs(registry, watchers, bodies),
-        {
-            **subresources.table(),
-            **Reviews(judge, bodies).table(),
-            ("pods.", "log"): PodLogs(registry, session),
-            ("pods.", "portforward"): PortForward(registry),
-        },
-        OpenApi(registry.kinds, no_components).answer,
-    )
+    judge = Credentials(credentials, registry.store, registry.clock)
+    writes = Subresources(registry, bodies, credentials.signing_key, registry.clock)
+    table: dict[tuple[str, str], Subresource] = {
+        **writes.table(),
+        **Reviews(judge, bodies).table(),
+        ("pods.", "log"): PodLogs(registry, session),
+        ("pods.", "portforward"): PortForward(registry),
+    }
+    return _Faces(bodies, judge, table)
 
 
 def _cannot_listen(options: ApiServerOptions, error: OSError) -> InferwayError:

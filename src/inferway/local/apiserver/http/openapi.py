@@ -14,6 +14,10 @@ import msgspec
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
+from inferway.api.schema import openapi
+from inferway.api.schema.catalog import Catalog
+from inferway.api.schema.descriptions import Descriptions
+from inferway.api.schema.openapi import WantedKind
 from inferway.local.apiserver.http.answers import raw, respond
 from inferway.local.apiserver.registry import errors
 from inferway.local.apiserver.registry.kinds import Kind, KindTable
@@ -146,6 +150,12 @@ def _object(kind: Kind, schema: dict[str, Any]) -> dict[str, Any]:
     return {"get": get, "put": put, "patch": patch, "delete": delete}
 
 
-def no_components(kinds: list[Kind]) -> tuple[dict[str, Any], Mapping[str, str]]:
-    """Documents without schemas: validation by the server works, explanations do not."""
-    return {}, {}
+def components_of(catalog: Catalog) -> Components:
+    """Schemas with descriptions. Texts are read when somebody asks for the first time."""
+    descriptions = Descriptions.installed()
+
+    def components(kinds: list[Kind]) -> tuple[dict[str, Any], Mapping[str, str]]:
+        wanted = (WantedKind(k.group, k.version, k.kind, k.schema) for k in kinds)
+        return openapi.components(wanted, catalog, descriptions)
+
+    return components

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from inferway.api.defaults import table as defaults
+from inferway.api.judging import table as judging
 from inferway.api.schema import decoding, defaulting, fields, load, validation
 from inferway.api.schema.catalog import Catalog
 from inferway.api.schema.model import FREE_FORM, Schema
@@ -64,9 +65,10 @@ class SchemaRules:
         return completed
 
     def validate(self, kind: Kind, obj: Object, old: Object | None) -> list[Cause]:
-        if not kind.custom:
-            return []
-        found = validation.validate(self.schema(kind), obj, old)
+        if kind.custom:
+            found = validation.validate(self.schema(kind), obj, old)
+        else:
+            found = judging.judge(kind.group, kind.kind, obj, old)
         return [Cause(error.reason, error.field, error.message) for error in found]
 
     def merge(self, current: Object, patch: Any) -> Object:

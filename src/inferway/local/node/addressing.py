@@ -1,4 +1,4 @@
-"""Which address a Pod gets: the one it had, a Service's by annotation, the node's, or a new one."""
+"""Which addresses a Pod gets: its own, and for proxies the one of their Service."""
 
 from __future__ import annotations
 
@@ -16,23 +16,27 @@ SERVICE_SECONDS_MAX = 5.0
 
 @dataclass(frozen=True, slots=True)
 class PodAddress:
-    """``owned`` addresses are freed with the Pod; others belong to a Service or the node."""
+    """``owned`` addresses are freed with the Pod; the node's own is not.
+
+    ``bind_ip`` is where a program of the Pod that serves a Service itself has to listen: the
+    load balancer address of that Service, which several Pods share, else the Pod's own.
+    """
 
     ip: str
     owned: bool
+    bind_ip: str
 
 
 async def pod_address(parts: NodeParts, pod: Pod, raw: dict[str, Any]) -> PodAddress:
     """The address of a Pod. Raises MissingError, InferwayError."""
     service = pod.metadata.annotations.get(FROM_SERVICE)
-    if service:
-        return PodAddress(await _service_address(parts, pod, service), owned=False)
+    shared = await _service_address(parts, pod, service) if service else ""
     if pod.spec.host_network:
-        return PodAddress(parts.options.host_ip, owned=False)
+        return PodAddress(parts.options.host_ip, False, shared or parts.options.host_ip)
     before = pod.status.pod_ip
-    if before and parts.addresses.claim(pod.metadata.uid, before):
-        return PodAddress(before, owned=True)
-    return PodAddress(parts.addresses.allocate(pod.metadata.uid), owned=True)
+    if not (before and parts.addresses.claim(pod.metadata.uid, before)):
+        before = parts.addresses.allocate(pod.metadata.uid)
+    return PodAddress(before, True, shared or before)
 
 
 async def _service_address(parts: NodeParts, pod: Pod, name: str) -> str:

@@ -44,6 +44,8 @@ class PodPlace:
     services: Mapping[str, str] = field(default_factory=dict)
     api_server: tuple[str, str] = ("", "")
     port_offset: int = 0
+    bind_ip: str = ""
+    """Where a proxy listens for the Service that it serves; empty: at ``pod_ip``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,10 @@ def make_launch(
     values = container_environment(container, sources, base)
     values |= _told(place)
     for name, text in program_of.env.items():
-        values[name] = text.replace("{pod_ip}", place.pod_ip).replace(
-            "{port_offset}", str(place.port_offset)
+        values[name] = (
+            text.replace("{pod_ip}", place.pod_ip)
+            .replace("{bind_ip}", place.bind_ip or place.pod_ip)
+            .replace("{port_offset}", str(place.port_offset))
         )
     program = images.resolve(
         program_of,

@@ -54,7 +54,7 @@ class PodWorker:
         self._status_wanted = asyncio.Event()
         self._done = asyncio.Event()
         self._sandbox: Sandbox | None = None
-        self._address = PodAddress("", owned=False)
+        self._address = PodAddress("", owned=False, bind_ip="")
         self._place: launching.PodPlace | None = None
         self._folder = PodFolder(parts, self._pod, parts.options.state / "pods" / self.uid)
         meta = self._pod.metadata
@@ -239,6 +239,7 @@ class PodWorker:
         ]
         self._place = launching.PodPlace(
             pod_ip=self._address.ip,
+            bind_ip=self._address.bind_ip,
             host_network=host,
             isolated=isolated,
             folders=self._folder.folders,

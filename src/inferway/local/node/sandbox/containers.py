@@ -6,7 +6,7 @@ Knows fork, pipes and /proc. Emits tuples for the node through ``tell``.
 from __future__ import annotations
 
 # pathlib would cost the launcher 10 ms of its start.
-# ruff: noqa: PTH115, PTH208
+# ruff: noqa: PTH115, PTH123, PTH208
 import contextlib
 import marshal
 import os
@@ -21,6 +21,9 @@ from inferway.local.node.sandbox.logfile import LogFile
 # What a kubelet keeps of a probe's output.
 EXEC_OUTPUT_BYTES_MAX = 10 * 1024
 READ_BYTES = 64 * 1024
+# A process that forks while it is killed needs another round; a fork bomb is not waited for.
+KILL_ROUNDS = 20
+MARK = "INFERWAY_CONTAINER"
 
 Tell = Callable[[tuple[Any, ...]], None]
 
@@ -28,7 +31,7 @@ Tell = Callable[[tuple[Any, ...]], None]
 class _Process:
     """A container's main process, or a command that runs inside of it."""
 
-    __slots__ = ("ident", "is_exec", "log", "output", "pid", "pipes", "spec", "view")
+    __slots__ = ("ident", "is_exec", "log", "mark", "output", "pid", "pipes", "spec", "view")
 
     def __init__(self, ident: str, pid: int, spec: child.Spec) -> None:
         self.ident = ident
@@ -39,6 +42,7 @@ class _Process:
         self.pipes: dict[int, str] = {}
         self.is_exec = False
         self.view = ""
+        self.mark = b""
 
 
 class Containers:
@@ -54,11 +58,13 @@ class Containers:
 
     def start(self, ident: str, spec: child.Spec) -> None:
         """Starts a container; tells ``started`` or ``failed``."""
+        spec["env"][MARK] = ident
         process = self._fork(ident, spec, None)
         if process is None:
             return
         process.log = LogFile(spec["log"])
-        process.view = _view(process.pid)
+        process.view = _view(process.pid) if self._isolation != "none" else ""
+        process.mark = f"{MARK}={ident}".encode()
         self._by_ident[ident] = process
         self._tell(("started", ident, process.pid))
 
@@ -147,11 +153,13 @@ class Containers:
     def _kill_rest(self, process: _Process) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-        if process.view and not process.is_exec:
-            for pid in _pids():
-                if pid != os.getpid() and _view(pid) == process.view:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+        if process.is_exec:
+            return
+        for pid in _descendants(os.getpid()):
+            belongs = _view(pid) == process.view if process.view else _has_mark(pid, process.mark)
+            if belongs:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def reap(self) -> bool:
         """Collects what has ended; True if a container was among it."""
@@ -187,11 +195,17 @@ class Containers:
         self._tell(("exited", process.ident, code))
 
     def kill_all(self) -> None:
-        """Ends every process of the Pod that can be found."""
-        for process in list(self._by_pid.values()):
-            self._kill_rest(process)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
+        """Ends every process of the Pod: all descend from this one, or were adopted by it."""
+        for _ in range(KILL_ROUNDS):
+            found = _descendants(os.getpid())
+            for pid in found:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            if not found:
+                return
 
 
 def _read_all(descriptor: int) -> bytes:
@@ -211,5 +225,33 @@ def _view(pid: int) -> str:
         return ""
 
 
-def _pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+def _has_mark(pid: int, mark: bytes) -> bool:
+    """Where containers have no view of their own, their environment tells them apart."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return mark in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def _descendants(root: int) -> list[int]:
+    """Children, their children and so on."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat") as file:
+                fields = file.read().rpartition(")")[2].split()
+        except OSError:
+            continue
+        # A zombie is dead already; its parent collects it.
+        if fields[0] != "Z":
+            children.setdefault(int(fields[1]), []).append(int(name))
+    found: list[int] = []
+    waiting = [root]
+    while waiting:
+        own = children.get(waiting.pop(), [])
+        found += own
+        waiting += own
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from envoy.config.core.v3 import address_pb2
+from envoy.config.core.v3 import address_pb2, base_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm_pb2,
@@ -72,6 +72,8 @@ def _listener(
                 address=site.bind_address, port_value=site.bound_port(port.number)
             )
         ),
+        # Inbound listeners are those that a proxy drains before it ends.
+        traffic_direction=base_pb2.INBOUND,
     )
     chain = message.filter_chains.add()
     chain.filters.add(

@@ -21,7 +21,7 @@ _ADMIN_SOCKET = "@inferway-envoy-$(POD_NAME)"
 # A proxy without the controller keeps what it has, and asks again soon.
 _RECONNECT_SECONDS_MAX = 5
 _FETCH_SECONDS_MAX = 15
-_DRAIN_HEADER = "x-inferway-drain"
+DRAIN_HEADER = "x-inferway-drain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def _assignment(name: str, address: dict[str, Any]) -> dict[str, Any]:
 def _ready_listener(token: str) -> dict[str, Any]:
     """Shows readiness and metrics to everybody, and drains for those who know the token."""
     admin = {"cluster": _ADMIN_CLUSTER}
-    secret = [{"name": _DRAIN_HEADER, "string_match": {"exact": token}}]
+    secret = [{"name": DRAIN_HEADER, "string_match": {"exact": token}}]
     routes = [
         {"match": {"path": "/ready"}, "route": admin},
         {"match": {"path": "/stats/prometheus"}, "route": admin},
@@ -154,7 +154,8 @@ def _ready_listener(token: str) -> dict[str, Any]:
     }
     return {
         "name": "ready",
-        "address": {"socket_address": {"address": "$(BIND_ADDRESS)", "port_value": READY_PORT}},
+        # The Pod's own address: proxies of one Gateway may share the address they serve at.
+        "address": {"socket_address": {"address": "$(POD_IP)", "port_value": READY_PORT}},
         "filter_chains": [
             {
                 "filters": [

@@ -13,7 +13,13 @@ from typing import Any
 from inferway.api.gateway import Gateway
 from inferway.gateway.envoy.listener import Site
 from inferway.gateway.envoy.names import STAT_PREFIX
-from inferway.gateway.proxy.bootstrap import READY_PORT, Xds, bootstrap_text, drain_token
+from inferway.gateway.proxy.bootstrap import (
+    DRAIN_HEADER,
+    READY_PORT,
+    Xds,
+    bootstrap_text,
+    drain_token,
+)
 from inferway.gateway.proxy.naming import (
     CLASS_LABEL,
     GATEWAY_LABEL,
@@ -28,6 +34,12 @@ Object = dict[str, Any]
 
 # Streams of a model last minutes; a proxy that is replaced lets them end.
 GRACE_SECONDS = 300
+# Connections are asked to close during this time; then the listeners close, and only streams
+# that are still running are left.
+DRAIN_SECONDS = 10
+# A Service needs this long to stop sending new connections to a Pod that ends; one machine, where
+# the proxy holds the Service's address itself, needs none.
+DRAIN_SECONDS_MIN = 5
 # How often the draining proxy looks whether its last request is done.
 _DRAIN_POLL_SECONDS = 0.2
 
@@ -133,11 +145,12 @@ def _pod(gateway: Gateway, ports: tuple[int, ...], parameters: Parameters, xds: 
             "--component-log-level",
             "misc:error",
             "--drain-time-s",
-            str(GRACE_SECONDS // 2),
+            str(DRAIN_SECONDS),
         ],
         "env": [
             *(_field(name, path) for name, path in _fields().items()),
             {"name": "BIND_ADDRESS", "value": site.bind_address},
+            {"name": "DRAIN_SECONDS_MIN", "value": str(DRAIN_SECONDS_MIN)},
             {"name": "PRIVILEGED_PORT_OFFSET", "value": str(site.privileged_port_offset)},
         ],
         "ports": [
@@ -188,13 +201,18 @@ def _field(name: str, path: str) -> Object:
 def _drain(uid: str) -> str:
     """Closes the listeners gently and waits until the last request is done.
 
-    The image has a shell and no HTTP client, so the shell speaks HTTP itself.
+    The image has a shell and no HTTP client, so the shell speaks HTTP itself. The listener that
+    answers here is no inbound one, so it stays while the others drain.
     """
-    head = f"%s HTTP/1.0\\r\\nx-inferway-drain: {drain_token(uid)}\\r\\n\\r\\n"
+    head = (
+        "%s HTTP/1.1\\r\\nhost: drain\\r\\nconnection: close\\r\\ncontent-length: 0\\r\\n"
+        f"{DRAIN_HEADER}: {drain_token(uid)}\\r\\n\\r\\n"
+    )
     active = f"/stats?filter=^http.{STAT_PREFIX}.downstream_rq_active$"
     return (
         f"ask() {{ exec 3<>/dev/tcp/$POD_IP/{READY_PORT} "
         f"&& printf '{head}' \"$1\" >&3 && cat <&3; }}; "
-        "ask 'POST /drain_listeners?graceful&skip_exit' >/dev/null; "
+        "ask 'POST /drain_listeners?graceful&skip_exit&inboundonly' >/dev/null; "
+        "sleep $DRAIN_SECONDS_MIN; "
         f"while ask 'GET {active}' | grep -q ': [1-9]'; do sleep {_DRAIN_POLL_SECONDS}; done"
     )

@@ -77,6 +77,19 @@ Int32 = Annotated[int, field(format="int32")]
 ADDRESS_TYPE_PATTERN = (
     rf"^Hostname|IPAddress|NamedAddress|{_DOMAIN}\/[A-Za-z0-9\/\-._~%!$&'()*+,;=:]+$"
 )
+_IP_ADDRESS = ["IPAddress"]
+# An address of type IPAddress is one; others have forms of their own.
+ADDRESS_FORM = field(
+    oneOf=[
+        {
+            "properties": {
+                "type": {"enum": _IP_ADDRESS},
+                "value": {"anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]},
+            }
+        },
+        {"properties": {"type": {"not": {"enum": _IP_ADDRESS}}}},
+    ]
+)
 PROTOCOL_PATTERN = rf"^[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?$|{_DOMAIN}\/[A-Za-z0-9]+$"
 
 

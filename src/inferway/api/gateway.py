@@ -10,6 +10,7 @@ from typing import Annotated
 
 from inferway.api.codec import ApiStruct
 from inferway.api.fields import (
+    ADDRESS_FORM,
     ADDRESS_TYPE_PATTERN,
     ATOMIC,
     ControllerName,
@@ -252,7 +253,8 @@ class GatewaySpec(ApiStruct, frozen=True, kw_only=True):
         ),
     ]
     addresses: Annotated[
-        tuple[GatewaySpecAddress, ...], field("Wanted addresses.", maxItems=16, **ATOMIC)
+        tuple[Annotated[GatewaySpecAddress, ADDRESS_FORM], ...],
+        field("Wanted addresses.", maxItems=16, **ATOMIC),
     ] = ()
     infrastructure: Annotated[
         Infrastructure | None, field("What the objects made for this Gateway carry.")
@@ -281,7 +283,7 @@ class GatewayStatus(ApiStruct, frozen=True, kw_only=True):
     """What the controller says about the Gateway."""
 
     addresses: Annotated[
-        tuple[GatewayStatusAddress, ...],
+        tuple[Annotated[GatewayStatusAddress, ADDRESS_FORM], ...],
         field("Where the Gateway is reached.", maxItems=16, **ATOMIC),
     ] = ()
     conditions: Annotated[

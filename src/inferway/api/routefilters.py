@@ -29,7 +29,8 @@ ORIGIN_PATTERN = (
     r"(^\*$)|(^(http(s)?):\/\/(((\*\.)?([a-zA-Z0-9\-]+\.)*[a-zA-Z0-9-]+|\*)(:([0-9]{1,5}))?)$)"
 )
 PATH_PATTERN = r"^(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|[%][0-9a-fA-F]{2})+$"
-HEADER_VALUE = field(minLength=1, maxLength=4096)
+# Printable, without line ends, so that a value can not become another header.
+HEADER_VALUE = field(minLength=1, maxLength=4096, pattern=r"^[!-~]+([\t ]?[!-~]+)*$")
 
 
 _PORT_RULE: Rule = (

@@ -16,6 +16,7 @@ from envoy.service.accesslog.v3 import als_pb2
 from fake_server import FakeServer
 
 from inferway.base.clock import SystemClock
+from inferway.base.errors import InferwayError
 from inferway.picker import flags, health
 from inferway.picker.run import Picker
 from inferway.scheduling.policy import CostPolicy
@@ -35,8 +36,9 @@ async def picker_for(*servers: str, extra: tuple[str, ...] = ()) -> AsyncIterato
         work = tasks.create_task(picker.run(None, stop))
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
-                await until(lambda: picker.pool.synced)
-            yield picker
+                await until(lambda: picker.pool.synced or work.done())
+            if not work.done():
+                yield picker
         finally:
             stop.set()
             async with asyncio.timeout(DEADLINE_SECONDS):
@@ -158,6 +160,26 @@ async def test_a_hung_server_holds_back_only_itself() -> None:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 await until(lambda: picker.scraper.targets[good.address].metrics_at != before)
             assert (columns.waiting[slot], columns.running[slot]) == (3.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("flag", "port"),
+    [
+        ("--pick-port", "pick"),
+        ("--feedback-port", "feedback"),
+        ("--grpc-health-port", "health"),
+        ("--metrics-port", "metrics"),
+    ],
+)
+async def test_a_port_in_use_is_one_clear_message(flag: str, port: str) -> None:
+    async with picker_for("127.0.0.1:1") as first:
+        with pytest.raises(ExceptionGroup) as caught:
+            async with picker_for("127.0.0.1:1", extra=(flag, str(first.ports[port]))):
+                pass
+        error = caught.value.exceptions[0]
+        assert isinstance(error, InferwayError)
+        assert error.code == "INFERWAY0410"
+        assert "\n" not in error.what
 
 
 async def test_health_by_name() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inferway.scheduling.accounting import DOUBT_SECONDS, LEAK_SECONDS
+from inferway.scheduling.accounting import DOUBT_SECONDS, LEAK_SECONDS, UNHEARD_SECONDS
 from inferway.scheduling.decision import Decision
 from inferway.scheduling.events import Doubted, Event, Finished, ModelCard, ProxyGone, Tick
 from inferway.scheduling.policy import CostPolicy
@@ -128,6 +128,31 @@ def test_doubt_releases_soon_and_a_later_entry_changes_nothing() -> None:
     assert [one.reservation.pick for one in ended] == ["2"]
     assert pool.settle(Finished("2", code=200), 40.0) == []
     assert pool.in_flight() == {"a:1": 1}
+
+
+def test_another_server_under_the_same_address_starts_anew() -> None:
+    pool = PoolScheduler(CostPolicy())
+    rng = random.Random(1)
+    pool.set_endpoints([Endpoint("a:1", "pod-1")], 0.0)
+    request = Request("m", ApiKind.CHAT, b"x" * 1000)
+    pool.pick(request, "1", "p", 0.0, rng)
+    assert pool.set_endpoints([Endpoint("a:1", "pod-2")], 1.0) == (["a:1"], ["a:1"])
+    assert pool.in_flight() == {"a:1": 0}
+    assert pool.prefixes.entries == 0
+    assert len(pool.settle(Finished("1", code=200, served="a:1"), 2.0)) == 1
+    assert pool.in_flight() == {"a:1": 0}
+
+
+def test_without_any_report_reservations_end_soon() -> None:
+    pool = pool_of(["a:1"])
+    rng = random.Random(1)
+    pool.pick(Request("m"), "1", "p", 0.0, rng)
+    assert len(pool.settle(Tick(), UNHEARD_SECONDS)) == 1
+    pool.pick(Request("m"), "2", "p", 0.0, rng)
+    pool.settle(Finished("2"), 1.0)
+    pool.pick(Request("m"), "3", "p", 200.0, rng)
+    assert pool.settle(Tick(), 200.0 + UNHEARD_SECONDS) == []
+    assert len(pool.settle(Tick(), 200.0 + LEAK_SECONDS)) == 1
 
 
 def test_failed_server_is_passed_over_for_a_while() -> None:

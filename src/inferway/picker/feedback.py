@@ -73,6 +73,11 @@ class FeedbackService:
 
 def server(service: FeedbackService) -> Any:
     """A server without ports."""
-    made = grpc.aio.server(options=[("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)])
+    # Without the second option two pickers would share a port and half of the log each.
+    options = [
+        ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+        ("grpc.so_reuseport", 0),
+    ]
+    made = grpc.aio.server(options=options)
     made.add_generic_rpc_handlers((service.handler(),))
     return made

@@ -87,6 +87,6 @@ def encode_status(status: int) -> bytes:
 
 def server(service: HealthService) -> Any:
     """A server without ports."""
-    made = grpc.aio.server()
+    made = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     made.add_generic_rpc_handlers((service.handler(),))
     return made

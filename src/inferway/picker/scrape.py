@@ -94,7 +94,7 @@ class Scraper:
             self._refresh_done(address)
         for address, endpoint in wanted.items():
             target = self.targets.get(address)
-            if target is None:
+            if target is None or target.endpoint.name != endpoint.name:
                 self.targets[address] = Target(endpoint, self._names(endpoint))
             else:
                 target.endpoint = endpoint

@@ -13,6 +13,8 @@ import msgspec
 # No access-log entry after this time: the proxy lost it. Longer than any sensible stream, because
 # releasing a running request early would make a busy server look free.
 LEAK_SECONDS = 3600.0
+# The same while no proxy has ever reported an end, as behind a gateway that sends no access log.
+UNHEARD_SECONDS = 120.0
 # The proxy closed the callout's connection right after the answer: most often the client had left
 # and the request never went on. If it did, its log entry comes or this much later it is let go.
 DOUBT_SECONDS = 30.0

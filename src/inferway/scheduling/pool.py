@@ -10,7 +10,12 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from inferway.scheduling import learn
-from inferway.scheduling.accounting import LEAK_SECONDS, Ledger, Reservation
+from inferway.scheduling.accounting import (
+    LEAK_SECONDS,
+    UNHEARD_SECONDS,
+    Ledger,
+    Reservation,
+)
 from inferway.scheduling.decide import candidates, decide
 from inferway.scheduling.decision import Decision, Explanation, Policy, Refusal
 from inferway.scheduling.events import (
@@ -71,13 +76,20 @@ class PoolScheduler:
         self._life: list[int] = []
         self._cards: dict[int, tuple[ModelCard, ...]] = {}
         self._snapshot = self._borrow()
+        # Whether any proxy has reported an end of a request.
+        self._heard = False
 
     # -- endpoints -------------------------------------------------------------------------
 
     def set_endpoints(self, endpoints: Sequence[Endpoint], now: float) -> tuple[list[str], ...]:
         """Makes the pool's endpoints these; returns the addresses that were added and removed."""
         wanted = {endpoint.address: endpoint for endpoint in endpoints}
-        removed = [address for address in self._slot_of if address not in wanted]
+        # An address under another name is another server, with nothing in its cache.
+        removed = [
+            address
+            for address, slot in self._slot_of.items()
+            if address not in wanted or wanted[address].name != self.columns.name[slot]
+        ]
         for address in removed:
             self._remove(self._slot_of.pop(address))
         added = []
@@ -275,7 +287,7 @@ class PoolScheduler:
             backlog,
             c.in_flight[slot],
             now,
-            now + LEAK_SECONDS,
+            now + (LEAK_SECONDS if self._heard else UNHEARD_SECONDS),
             proxy,
             request.stream,
             loads_adapter=bool(adapter) and not self.lora.is_resident(slot, adapter),
@@ -295,6 +307,7 @@ class PoolScheduler:
     def settle(self, event: Event, now: float) -> list[Settled]:
         """Applies an event; returns the requests that it ended, each of them once ever."""
         if isinstance(event, Finished):
+            self._heard = True
             taken = self.ledger.take(event.pick)
             if taken is None:
                 return []

@@ -119,7 +119,7 @@ POOL = custom("inferencepools.inference.networking.k8s.io")
 def texts(schema: Schema, spec: Any, old: Any = None) -> list[str]:
     obj = apply_defaults(schema, {"spec": spec})
     before = None if old is None else apply_defaults(schema, {"spec": old})
-    return [str(e) for e in validate(schema, obj, before, check_rules=check_rules)]
+    return [str(e) for e in validate(schema, obj, before)]
 
 
 def rule(**more: Any) -> dict[str, Any]:

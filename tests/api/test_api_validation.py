@@ -12,7 +12,8 @@ from inferway.api.schema.decoding import decoding_error
 from inferway.api.schema.formats import fits
 from inferway.api.schema.load import load_kind, load_schema
 from inferway.api.schema.model import Schema
-from inferway.api.schema.validation import ERRORS_MAX, matches, validate
+from inferway.api.schema.validation import ERRORS_MAX, validate
+from inferway.api.schema.values import matches
 
 CATALOG = Catalog.load()
 

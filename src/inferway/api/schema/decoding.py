@@ -12,7 +12,8 @@ import re
 from typing import Any
 
 from inferway.api.schema.model import Schema
-from inferway.api.schema.validation import has_type, type_name
+from inferway.api.schema.validation import has_type
+from inferway.api.schema.values import type_name
 from inferway.base import quantities
 from inferway.base.clock import parse_rfc3339
 

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from typing import Any
 
 from inferway.api.schema import errors
+from inferway.api.schema.cel.rules import check_rules
 from inferway.api.schema.errors import FieldError, child
 from inferway.api.schema.formats import fits
 from inferway.api.schema.model import Rule, Schema
+from inferway.api.schema.values import matches, type_name
 
 # Judges the rules of x-kubernetes-validations: rules, value, old value (None if new), path.
 CheckRules = Callable[[tuple[Rule, ...], Any, Any, str], list[FieldError]]
 # More causes help nobody and a hostile object could have any number of them.
 ERRORS_MAX = 100
-# Patterns are compiled once; user-made CRDs have tens of them.
-PATTERNS_KEPT_MAX = 1024
-
-
-def no_rules(rules: tuple[Rule, ...], value: Any, old: Any, path: str) -> list[FieldError]:
-    """Passes over rules."""
-    return []
 
 
 def validate(
@@ -31,7 +24,7 @@ def validate(
     old: Any = None,
     *,
     path: str = "",
-    check_rules: CheckRules = no_rules,
+    check_rules: CheckRules = check_rules,
 ) -> list[FieldError]:
     """Everything that is wrong, in the order of the schema, ERRORS_MAX at most.
 
@@ -46,21 +39,6 @@ def validate(
     if not found:
         found = list(_rules(schema, value, old, path, check_rules))
     return found[:ERRORS_MAX]
-
-
-def type_name(value: Any) -> str:
-    """The JSON type of a value in OpenAPI's words."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
-        return "integer"
-    if isinstance(value, float):
-        return "number"
-    if isinstance(value, str):
-        return "string"
-    return "array" if isinstance(value, list) else "object"
 
 
 def has_type(schema: Schema, value: Any) -> bool:
@@ -199,25 +177,6 @@ def _combined(schema: Schema, value: Any, path: str) -> Iterator[FieldError]:
 
 def _holds(schema: Schema, value: Any, path: str) -> bool:
     return next(_judge(schema, value, path), None) is None
-
-
-@lru_cache(maxsize=PATTERNS_KEPT_MAX)
-def _compiled(pattern: str) -> re.Pattern[str] | None:
-    # Go's end-of-text; its other differences do not occur in published CRDs.
-    try:
-        return re.compile(pattern.replace(r"\z", r"\Z"))
-    except re.error:
-        return None
-
-
-def matches(pattern: str, text: str) -> bool:
-    """Whether a Go regular expression is found in a text; one we can not read holds."""
-    compiled = _compiled(pattern)
-    if compiled is None:
-        return True
-    found = compiled.search(text)
-    # Python's $ also matches before a final newline, Go's does not.
-    return found is not None and not (text.endswith("\n") and pattern.endswith("$"))
 
 
 def _rules(

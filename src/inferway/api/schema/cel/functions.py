@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from inferway.api.schema.cel.tree import CelError
-from inferway.api.schema.validation import matches
+from inferway.api.schema.values import matches
 from inferway.base.clock import parse_rfc3339
 from inferway.base.durations import parse_go
 

@@ -10,7 +10,7 @@ from inferway.api.schema.cel.parser import parse
 from inferway.api.schema.cel.tree import CelError, UnsupportedError, names
 from inferway.api.schema.errors import FieldError, child
 from inferway.api.schema.model import Rule
-from inferway.api.schema.validation import type_name
+from inferway.api.schema.values import type_name
 
 
 def check_rules(rules: tuple[Rule, ...], value: Any, old: Any, path: str) -> list[FieldError]:

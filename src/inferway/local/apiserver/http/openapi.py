@@ -28,14 +28,22 @@ _REFERENCE = "#/components/schemas/"
 Components = Callable[[list[Kind]], tuple[dict[str, Any], Mapping[str, str]]]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """A document and the kinds that it describes."""
+
+    kinds: list[Kind]
+    body: bytes
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class OpenApi:
     """Answers under ``/openapi``."""
 
     kinds: KindTable
     components: Components
-    _generation: int = -1
-    _documents: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    _documents: dict[str, _Document] = field(default_factory=dict)
 
     def answer(self, request: BaseRequest, path: str) -> web.StreamResponse | None:
         if path == "/openapi/v2":
@@ -70,17 +78,17 @@ class OpenApi:
         return sorted({document_name(kind) for kind in self.kinds.all()})
 
     def _document(self, name: str) -> tuple[bytes, str] | None:
-        if self._generation != self.kinds.generation:
-            self._documents.clear()
-            self._generation = self.kinds.generation
-        if name not in self._documents:
-            kinds = [kind for kind in self.kinds.all() if document_name(kind) == name]
-            if not kinds:
-                return None
+        kinds = [kind for kind in self.kinds.all() if document_name(kind) == name]
+        if not kinds:
+            return None
+        kept = self._documents.get(name)
+        # A definition that changes makes new kinds; all other documents stay as they are.
+        if kept is None or [id(kind) for kind in kept.kinds] != [id(kind) for kind in kinds]:
             body = msgspec.json.encode(document(kinds, self.components))
             digest = hashlib.sha256(body).hexdigest()[:32].upper()
-            self._documents[name] = (body, digest)
-        return self._documents[name]
+            kept = _Document(kinds, body, digest)
+            self._documents[name] = kept
+        return kept.body, kept.digest
 
 
 def document_name(kind: Kind) -> str:

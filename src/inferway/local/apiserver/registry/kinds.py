@@ -157,8 +157,6 @@ class KindTable:
         self._builtin = {(k.group, k.version, k.plural): k for k in kinds}
         self._custom: dict[str, tuple[Kind, ...]] = {}
         self._all = dict(self._builtin)
-        self.generation = 0
-        """Counts changes, so that discovery and OpenAPI documents can be cached."""
 
     def find(self, group: str, version: str, plural: str) -> Kind | None:
         return self._all.get((group, version, plural))
@@ -189,4 +187,3 @@ class KindTable:
         self._all = dict(self._builtin)
         for group in self._custom.values():
             self._all |= {(k.group, k.version, k.plural): k for k in group}
-        self.generation += 1

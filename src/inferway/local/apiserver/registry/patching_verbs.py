@@ -8,7 +8,7 @@ from typing import Any
 from inferway.local.apiserver.registry import errors
 from inferway.local.apiserver.registry.kinds import Object
 from inferway.local.apiserver.registry.options import Target, WriteOptions, Written
-from inferway.local.apiserver.registry.registry import Registry, load, shaped
+from inferway.local.apiserver.registry.registry import Registry, load, own_part, shaped
 from inferway.local.apiserver.registry.seam import Manager
 
 JSON_PATCH = "application/json-patch+json"
@@ -75,8 +75,9 @@ def _apply(registry: Registry, target: Target, body: Any, options: WriteOptions)
             f"the name of the object ({metadata['name']}) does not match the name on the URL "
             f"({target.name})"
         )
+    registry.rules.check_types(kind, applied)
     warnings = registry.unknown(kind, applied, options)
-    applied = _own_part(target, registry.rules.prune(kind, applied))
+    applied = own_part(target, registry.rules.prune(kind, applied))
     manager = Manager(options.field_manager, "Apply", registry.now(), target.subresource)
     stored = registry.store.get(registry.key(target))
     if stored is None:
@@ -87,16 +88,6 @@ def _apply(registry: Registry, target: Target, body: Any, options: WriteOptions)
     current = load(kind, stored)
     obj = registry.rules.apply(kind, current, applied, manager, options.force)
     return with_warnings(registry.replace(target, stored, obj, options, None), warnings)
-
-
-def _own_part(target: Target, applied: Object) -> Object:
-    """What this request may own: the status on that subresource, everything else without it."""
-    if target.subresource == "status":
-        names = ("apiVersion", "kind", "metadata", "status")
-        return {name: applied[name] for name in names if name in applied}
-    if "status" in target.kind.subresources:
-        return {name: value for name, value in applied.items() if name != "status"}
-    return applied
 
 
 def with_warnings(written: Written, warnings: tuple[str, ...]) -> Written:

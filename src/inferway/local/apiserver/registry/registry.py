@@ -91,6 +91,7 @@ class Registry:
         if metadata.get("resourceVersion"):
             raise errors.bad_request("resourceVersion should not be set on objects to be created")
         self._check_namespace(kind, metadata)
+        self.rules.check_types(kind, obj)
         self._check_account(kind, obj)
         warnings = self.unknown(kind, obj, options)
         for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
@@ -174,9 +175,17 @@ class Registry:
         kind = target.kind
         old = load(kind, stored)
         self._check_versions(target, old, obj)
-        warnings = self.unknown(kind, obj, options)
-        obj = carried_over(target, old, obj)
-        ready = self._judged(kind, obj, old)
+        status_only = target.subresource == "status" and not kind.custom
+        given = own_part(target, obj) if status_only else obj
+        self.rules.check_types(kind, given)
+        warnings = self.unknown(kind, given, options)
+        ready = carried_over(target, old, given)
+        if status_only:
+            # The rest of the object is stored, so it is complete and good.
+            ready |= self.rules.tidy(kind, {"status": ready.get("status")})
+            self._refuse(kind, ready, names.metadata_causes(kind, ready))
+        else:
+            ready = self._judged(kind, ready, old)
         if kind.strategy.generation and not target.subresource:
             count_generation(old, ready)
         if manager is not None:
@@ -266,7 +275,6 @@ class Registry:
     def unknown(self, kind: Kind, obj: Object, options: WriteOptions) -> tuple[str, ...]:
         if options.field_validation == "Ignore":
             return ()
-        self.rules.check_types(kind, obj)
         unknown = self.rules.unknown_fields(kind, obj)
         texts = [f'unknown field "{path}"' for path in unknown]
         if texts and options.field_validation == "Strict":
@@ -278,15 +286,17 @@ class Registry:
 
     def _judged(self, kind: Kind, obj: Object, old: Object | None) -> Object:
         """The object with defaults, after all rules of its kind. Raises StatusError 422."""
-        self.rules.check_types(kind, obj)
         obj = self.rules.complete(kind, obj)
         kind.strategy.complete(obj, old)
         causes = names.metadata_causes(kind, obj)
         causes += self.rules.validate(kind, obj, old)
         causes += kind.strategy.validate(obj, old)
+        self._refuse(kind, obj, causes)
+        return obj
+
+    def _refuse(self, kind: Kind, obj: Object, causes: list[errors.Cause]) -> None:
         if causes:
             raise errors.invalid(kind.subject(obj["metadata"].get("name") or ""), causes)
-        return obj
 
 
 def load(kind: Kind, stored: Stored) -> Object:
@@ -383,6 +393,16 @@ def carried_over(target: Target, old: Object, obj: Object) -> Object:
         metadata["managedFields"] = old["metadata"]["managedFields"]
     result["metadata"] = metadata
     return result
+
+
+def own_part(target: Target, obj: Object) -> Object:
+    """What a request is about: the status on that subresource, everything else without it."""
+    if target.subresource == "status":
+        part = ("apiVersion", "kind", "metadata", "status")
+        return {name: obj[name] for name in part if name in obj}
+    if "status" in target.kind.subresources:
+        return {name: value for name, value in obj.items() if name != "status"}
+    return obj
 
 
 def count_generation(old: Object, new: Object) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from inferway.api.codec import without_nulls
 from inferway.api.defaults import table as defaults
 from inferway.api.judging import table as judging
 from inferway.api.schema import decoding, defaulting, fields, load, validation
@@ -56,6 +57,10 @@ class SchemaRules:
     def prune(self, kind: Kind, obj: Object) -> Object:
         pruned: Object = fields.prune(self.schema(kind), obj)
         return pruned
+
+    def tidy(self, kind: Kind, obj: Object) -> Object:
+        tidied: Object = without_nulls(self.prune(kind, obj))
+        return tidied
 
     def complete(self, kind: Kind, obj: Object) -> Object:
         pruned = self.prune(kind, obj)

@@ -37,6 +37,10 @@ class Rules(Protocol):
         """The object without unknown fields."""
         ...
 
+    def tidy(self, kind: Kind, obj: Object) -> Object:
+        """A part of an object without unknown fields and without nulls."""
+        ...
+
     def complete(self, kind: Kind, obj: Object) -> Object:
         """The object without unknown fields and with the schema's defaults."""
         ...

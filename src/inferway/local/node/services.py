@@ -29,6 +29,8 @@ Place = tuple[str, int]
 # Several changes of one rollout become one round.
 SETTLE_SECONDS = 0.01
 RESTART_SECONDS = 0.5
+# Services have 127.N.128.1 to 127.N.255.254.
+SERVICE_THIRD_MIN = 128
 
 
 def routes(
@@ -129,7 +131,10 @@ class ServiceForwarding:
                 self._tell(place, targets)
 
     def _is_ours(self, place: Place) -> bool:
-        return place[0].startswith(f"{self._network}.")
+        """Cluster addresses are in the upper half; the API server's own is not forwarded."""
+        prefix, _, rest = place[0].partition(f"{self._network}.")
+        third = rest.partition(".")[0]
+        return prefix == "" and third.isdigit() and int(third) >= SERVICE_THIRD_MIN
 
     def _tell(self, place: Place, targets: list[Place]) -> None:
         assert self._control is not None

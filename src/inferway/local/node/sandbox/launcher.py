@@ -36,6 +36,8 @@ def main(descriptor: int) -> int:
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     control = socket.socket(fileno=descriptor)
+    pauses: set[int] = set()
+    signal.signal(signal.SIGCHLD, lambda *_: _reap(pauses))
     # Pauses share this process's memory until they write; the collector would write everywhere.
     gc.collect()
     gc.freeze()
@@ -44,9 +46,11 @@ def main(descriptor: int) -> int:
         if received is None:
             return 0
         (verb, ident, settings), descriptors = received
-        _reap()
         if verb == "pod":
             pid, error = launch(settings, descriptors[0], control)
+            if pid:
+                pauses.add(pid)
+                _reap(pauses)
             os.close(descriptors[0])
             messages.send(control, ("pod", ident, pid, error))
         elif verb == "services":
@@ -57,10 +61,15 @@ def main(descriptor: int) -> int:
             messages.send(control, ("try", ident, 0, attempt(settings)))
 
 
-def _reap() -> None:
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+def _reap(pauses: set[int]) -> None:
+    """Collects pauses that have ended; other children are waited for where they are made."""
+    for pid in list(pauses):
+        try:
+            ended = os.waitpid(pid, os.WNOHANG)[0] == pid
+        except ChildProcessError:
+            ended = True
+        if ended:
+            pauses.discard(pid)
 
 
 def _fork_services(descriptor: int, control: socket.socket) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inferway.api.defaults.amounts import canonical
@@ -162,6 +162,7 @@ def test_quantities_become_canonical(given_: Any, expected: str) -> None:
     assert canonical(given_) == expected
 
 
+@settings(deadline=None)
 @given(number=st.integers(0, 10**9), suffix=st.sampled_from(["", "m", "k", "M", "Ki", "Mi", "Gi"]))
 def test_canonical_quantities_have_the_same_value(number: int, suffix: str) -> None:
     text = f"{number}{suffix}"

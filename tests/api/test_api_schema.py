@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inferway.api import crds
@@ -173,6 +173,7 @@ POOL = crds.to_object(next(d for d in crds.all_definitions() if d.struct is Infe
 ][0]["schema"]["openAPIV3Schema"]
 
 
+@settings(deadline=None)
 @given(value=JSON)
 def test_pruning_and_defaulting_are_idempotent(value: Any) -> None:
     schema = load_kind(POOL, Schema(type="object"))

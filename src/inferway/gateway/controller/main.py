@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 # one costs nobody anything.
 COALESCE_SECONDS = 0.003
 LEASE = "inferway-gateway-controller"
+# How long a port that was in use and became free stays unserved.
+RETRY_REFUSED_SECONDS = 30.0
 
 
 def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
@@ -96,6 +98,7 @@ class Controller:
             self.watches.start(group)
             group.create_task(self._think(), name="translate")
             group.create_task(self._writer.events.run(), name="events")
+            group.create_task(self._retry_refused(), name="retry-refused")
             group.create_task(
                 leader.run(self._client, LEASE, options.namespace, options.pod_name, self._write),
                 name="leader",
@@ -112,6 +115,11 @@ class Controller:
             # Services and Deployments of proxies are no part of a translation.
             for key in self.brain.result.gateways:
                 self._status_changed("Gateway", key)
+
+    async def _retry_refused(self) -> None:
+        while True:
+            await asyncio.sleep(RETRY_REFUSED_SECONDS)
+            self.hub.retry()
 
     async def _write(self) -> None:
         self._leads = True

@@ -169,6 +169,7 @@ class Hub:
         fleet = self._fleets[key]
         if isinstance(command, Settled):
             self._check(key, fleet)
+            self._on_change(key)
         elif isinstance(command, Accepted) and fleet.built is not None:
             wanted = fleet.built.at(connection.node.site)[command.type_url]
             for name, version in command.versions:
@@ -182,6 +183,12 @@ class Hub:
             if fresh:
                 self._republish.add(key)
                 self._on_change(key)
+
+    def retry(self) -> None:
+        """Offers once more what was refused; the cause can be gone, such as a port in use."""
+        for key, fleet in self._fleets.items():
+            if fleet.built is not None and fleet.last_good.retry():
+                self._push(key, fleet)
 
     def flush(self) -> None:
         """Publishes again where a refusal changed what proxies may have."""
@@ -200,6 +207,7 @@ class Hub:
                 targets[site] = self._target(fleet, site)
             connection.feed(Publish(targets[site], fleet.sequence))
         self._check(key, fleet)
+        self._on_change(key)
 
     def _target(self, fleet: _Fleet, site: Site) -> Resources:
         assert fleet.built is not None
@@ -207,9 +215,8 @@ class Hub:
 
     def _check(self, key: str, fleet: _Fleet) -> None:
         everyone = all(item.session.settled for item in fleet.connections)
-        if fleet.connections and everyone and fleet.settled_tag != fleet.tag:
+        if fleet.connections and everyone:
             fleet.settled_tag = fleet.tag
-            self._on_change(key)
 
 
 def _mapped(site: Site) -> bool:

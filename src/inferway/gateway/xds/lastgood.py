@@ -17,23 +17,43 @@ class LastGood:
     def __init__(self) -> None:
         self._good: dict[tuple[str, str], Resource] = {}
         self._refused: dict[tuple[str, str], dict[str, str]] = {}
+        # Refused versions that are tried once more: a port can become free.
+        self._trial: set[tuple[str, str, str]] = set()
 
     def accepted(self, type_url: str, resource: Resource) -> None:
         """Notes that a proxy took a resource.
 
         A version that another proxy refused is no good one: which of the two is right can not be
-        known, so the refusal stands until the content changes.
+        known, so the refusal stands until the content changes or a trial goes well.
         """
         key = (type_url, resource.name)
+        trial = (type_url, resource.name, resource.version)
+        if trial in self._trial:
+            self._trial.discard(trial)
+            del self._refused[key][resource.version]
         if resource.version not in self._refused.get(key, ()):
             self._good[key] = resource
 
     def refused(self, type_url: str, name: str, version: str, message: str) -> bool:
-        """Notes a refusal; True if it is news."""
+        """Notes a refusal; True if it changes what proxies may have."""
         verdicts = self._refused.setdefault((type_url, name), {})
+        tried = (type_url, name, version) in self._trial
+        self._trial.discard((type_url, name, version))
         news = version not in verdicts
         verdicts[version] = message
-        return news
+        return news or tried
+
+    def retry(self) -> bool:
+        """Puts all refused versions on trial; False if there are none.
+
+        They count as refused in reports until a proxy takes them.
+        """
+        self._trial = {
+            (url, name, version)
+            for (url, name), verdicts in self._refused.items()
+            for version in verdicts
+        }
+        return bool(self._trial)
 
     def effective(self, wanted: Resources) -> Resources:
         """``wanted`` with refused versions replaced, or left out where nothing good is known."""
@@ -59,7 +79,8 @@ class LastGood:
     def _type(self, url: str, resources: Mapping[str, Resource]) -> Mapping[str, Resource]:
         chosen = {}
         for name, resource in resources.items():
-            if resource.version in self._refused.get((url, name), ()):
+            refused = resource.version in self._refused.get((url, name), ())
+            if refused and (url, name, resource.version) not in self._trial:
                 good = self._good.get((url, name))
                 if good is None:
                     continue

@@ -226,7 +226,13 @@ class Session:
         commands += self._send(CLUSTER_TYPE, changed)
         self._rewarm(changed)
         commands += self._send(ENDPOINT_TYPE, endpoints.changed(target[ENDPOINT_TYPE]))
-        commands += self._remove(ENDPOINT_TYPE, endpoints.missing(target[ENDPOINT_TYPE]))
+        # A cluster that is there keeps its endpoints until it goes itself.
+        lost = (
+            name
+            for name in endpoints.missing(target[ENDPOINT_TYPE])
+            if clusters.sent.get(name, _ABSENT) == _ABSENT
+        )
+        commands += self._remove(ENDPOINT_TYPE, tuple(lost))
         if self._overdue or self._warm(target):
             commands += self._send(LISTENER_TYPE, listeners.changed(target[LISTENER_TYPE]))
             commands += self._remove(LISTENER_TYPE, listeners.missing(target[LISTENER_TYPE]))
@@ -270,7 +276,9 @@ class Session:
             listeners.refused.get(item.name) == item.version
             for item in target[LISTENER_TYPE].values()
         )
-        return refused or all(
+        if refused or not target[ROUTE_TYPE]:
+            return True
+        return routes.started and all(
             routes.has(item) or item.name not in routes.names
             for item in target[ROUTE_TYPE].values()
         )
@@ -283,8 +291,10 @@ class Session:
         listeners, routes = self._types[LISTENER_TYPE], self._types[ROUTE_TYPE]
         for name, table in target[ROUTE_TYPE].items():
             listener = target[LISTENER_TYPE].get(name)
-            bad = listener is not None and listeners.refused.get(name) == listener.version
-            if not bad and not routes.has(table):
+            # A table goes by the name of its listener, and without one nobody asks for it.
+            if listener is None or listeners.refused.get(name) == listener.version:
+                continue
+            if not routes.has(table):
                 return False
         return not self._types[CLUSTER_TYPE].missing(target[CLUSTER_TYPE])
 
@@ -300,6 +310,9 @@ class Session:
             state.in_flight[nonce] = _InFlight({item.name: item.version for item in part}, ())
             for item in part:
                 state.sent[item.name] = item.version
+                # What the proxy said of an earlier sending does not answer this one.
+                state.acked.pop(item.name, None)
+                state.refused.pop(item.name, None)
             commands.append(Send(type_url, nonce, part))
         return commands
 
@@ -311,6 +324,7 @@ class Session:
         state.in_flight[nonce] = _InFlight({}, names)
         for name in names:
             state.sent[name] = _ABSENT
+            state.acked.pop(name, None)
         return [Send(type_url, nonce, (), names)]
 
     def _next_nonce(self) -> str:

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
 .PHONY: up test check test-fast test-stack test-guide-exact golden bench-overhead bench-decide \
-	manifests lock clean
+	manifests reference lock clean
 
 up: $(VENV)/.runtime
 	@$(BIN)/inferway up
@@ -28,6 +28,9 @@ test-fast: $(VENV)/.dev
 test-stack: $(VENV)/.dev build/tools/helm
 	$(BIN)/pytest -m stack $(PYTEST_ARGS)
 
+test-guide-exact: $(VENV)/.dev build/tools/helm
+	INFERWAY_GUIDE_EXACT=1 $(BIN)/pytest tests/guide -m stack
+
 golden: $(VENV)/.dev
 	$(BIN)/pytest tests/gateway --update-golden
 
@@ -39,6 +42,9 @@ bench-decide: $(VENV)/.dev
 
 manifests: $(VENV)/.dev build/tools/helm
 	$(BIN)/python tools/render_manifests.py
+
+reference: $(VENV)/.dev
+	$(BIN)/python tools/generate_cli_reference.py
 
 lock: $(VENV)/.dev
 	uv pip compile -q --generate-hashes --python-version 3.11 --universal pyproject.toml \

@@ -57,19 +57,35 @@ def test_a_broken_record_is_one_clear_error(folder: state.StateFolder) -> None:
     assert f"rm {folder.record_file}" in caught.value.fix
 
 
-def test_networks_in_use_are_passed_over_and_the_own_one_is_remembered(
-    folder: state.StateFolder,
-) -> None:
-    first = state.claim_network(folder)
+# Above what stacks on this machine reach in practice, so that they do not meet.
+FIRST = 240
+
+
+def test_stacks_never_share_a_network(folder: state.StateFolder) -> None:
+    with (
+        state.claimed_network(folder, FIRST) as first,
+        state.claimed_network(folder, FIRST) as second,
+    ):
+        assert first != second
+
+
+def test_a_network_in_use_is_passed_over(folder: state.StateFolder) -> None:
     with socket.socket() as taken:
-        taken.bind((f"{first}.0.1", state.API_PORT))
-        taken.listen()
-        assert state.claim_network(folder) != first
-        folder.write(state.StackRecord(network=first))
+        taken.bind((f"127.{FIRST}.0.1", state.API_PORT))
+        with state.claimed_network(folder, FIRST) as network:
+            assert network != f"127.{FIRST}"
+
+
+def test_a_stack_keeps_its_network_or_says_who_has_it(folder: state.StateFolder) -> None:
+    own = f"127.{FIRST + 10}"
+    folder.write(state.StackRecord(network=own))
+    with state.claimed_network(folder) as network:
+        assert network == own
+    with socket.socket() as taken:
+        taken.bind((f"{own}.0.1", state.API_PORT))
         with pytest.raises(InferwayError, match="in use") as caught:
-            state.claim_network(folder)
+            state.claimed_network(folder).__enter__()
     assert caught.value.code == "INFERWAY0105"
-    assert state.claim_network(folder) == first
 
 
 def test_a_folder_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> None:

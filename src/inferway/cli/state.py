@@ -147,12 +147,23 @@ def running_pid(folder: StateFolder) -> int | None:
     return record.pid if process_start_time(record.pid) == record.start_time else None
 
 
-def claim_network(folder: StateFolder) -> str:
-    """The stack's /16 as ``127.N``: the remembered one, else the first that nobody listens on."""
+@contextmanager
+def claimed_network(folder: StateFolder, first: int = FIRST_NETWORK) -> Iterator[str]:
+    """Holds the stack's /16, as ``127.N``: the remembered one, else the first that is free.
+
+    The claim is an abstract socket named after the network: two stacks that start in one moment,
+    whoever's they are, never take the same one, and a killed stack leaves no claim behind.
+    """
     record = folder.read()
-    if record is not None:
-        if _is_free(record.network):
-            return record.network
+    candidates = (
+        [record.network] if record else [f"127.{n}" for n in range(first, LAST_NETWORK + 1)]
+    )
+    for network in candidates:
+        with socket.socket(socket.AF_UNIX) as claim:
+            if _is_free(network, claim):
+                yield network
+                return
+    if record:
         raise InferwayError(
             "INFERWAY0105",
             f"the address {record.network}.0.1:{API_PORT} of this stack is in use",
@@ -160,17 +171,18 @@ def claim_network(folder: StateFolder) -> str:
             fix=f"End the program that listens there (ss -ltnp 'sport = :{API_PORT}' names it), or "
             f"let the stack choose new addresses: rm {folder.record_file}",
         )
-    for number in range(FIRST_NETWORK, LAST_NETWORK + 1):
-        if _is_free(f"127.{number}"):
-            return f"127.{number}"
     raise InferwayError(
         "INFERWAY0105",
-        f"port {API_PORT} is in use on all of 127.{FIRST_NETWORK} to 127.{LAST_NETWORK}",
+        f"port {API_PORT} is in use on all of 127.{first} to 127.{LAST_NETWORK}",
         fix=f"End the programs that listen there: ss -ltnp 'sport = :{API_PORT}'",
     )
 
 
-def _is_free(network: str) -> bool:
+def _is_free(network: str, claim: socket.socket) -> bool:
+    try:
+        claim.bind(f"\0inferway-network-{network}")
+    except OSError:
+        return False
     for address, port in ((f"{network}.0.1", API_PORT), (f"{network}.0.2", KUBELET_PORT)):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -21,7 +21,7 @@ from inferway.cli import demo
 from inferway.cli.envoy_binary import require_envoy
 from inferway.cli.progress import Steps
 from inferway.cli.stack import StackOptions, running_stack
-from inferway.cli.state import StateFolder, claim_network, held, open_folder, own_record
+from inferway.cli.state import StateFolder, claimed_network, held, open_folder, own_record
 from inferway.cluster import kubeconfig
 from inferway.cluster.client import KubeClient
 from inferway.observe import logs
@@ -42,8 +42,7 @@ def run(options: UpOptions, env: Mapping[str, str]) -> int:
     """Runs a stack until it is told to stop. Raises InferwayError when it cannot start."""
     folder = open_folder(options.state, env, create=True)
     require_envoy()
-    with held(folder):
-        network = claim_network(folder)
+    with held(folder), claimed_network(folder) as network:
         own_record(folder, network, empty=options.empty)
         logs.install_file(str(folder.log_file), env.get("INFERWAY_LOG_LEVEL", "info"))
         stack = StackOptions(

@@ -1,0 +1,25 @@
+"""The generated page of the command line is fresh."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        "generate_cli_reference", ROOT / "tools" / "generate_cli_reference.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_says_what_the_commands_say() -> None:
+    module = generator()
+    assert module.PAGE.read_text() == module.page(), "run: make reference"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from apiserver_rig import DEFINITIONS, WIDGETS, Rig, widget_definition
+from apiserver_rig import DEFINITIONS, WIDGETS, Rig, running, widget_definition
 
 WIDGET = {
     "apiVersion": "example.com/v1",
@@ -116,3 +117,19 @@ async def test_the_built_in_kinds_are_definitions(rig: Rig) -> None:
         "/apis/inference.networking.k8s.io/v1/inferencepools",
     ):
         assert (await rig.ok("GET", path))["items"] == []
+
+
+async def test_a_definition_of_the_user_s_own_survives_a_restart(tmp_path: Path) -> None:
+    """Built-in definitions are renewed at start only while nobody else has written them."""
+    path = f"{DEFINITIONS}/inferencepools.inference.networking.k8s.io"
+    async with running(tmp_path) as rig:
+        before = await rig.ok("GET", path)
+        other = await rig.ok("GET", f"{DEFINITIONS}/gateways.gateway.networking.k8s.io")
+        change = {"spec": {"names": {"shortNames": ["mine"]}}}
+        await rig.ok("PATCH", path, change, media="application/merge-patch+json")
+    async with running(tmp_path) as rig:
+        after = await rig.ok("GET", path)
+        assert after["spec"]["names"]["shortNames"] == ["mine"]
+        assert after["metadata"]["uid"] == before["metadata"]["uid"]
+        again = await rig.ok("GET", f"{DEFINITIONS}/gateways.gateway.networking.k8s.io")
+        assert again == other

@@ -27,8 +27,7 @@ def bootstrap(registry: Registry, address: str, port: int, ca: str) -> None:
     for name in NAMESPACES:
         ensure(registry, "", "namespaces", {"metadata": {"name": name}})
     for definition in builtin_definitions():
-        obj = remembered(to_object(definition))
-        ensure(registry, "apiextensions.k8s.io", "customresourcedefinitions", obj)
+        _bring_definition(registry, remembered(to_object(definition)))
     for namespace in registry.store.objects("namespaces."):
         _fill_namespace(registry, ca, namespace.key.name)
     _own_service(registry, address, port)
@@ -44,6 +43,20 @@ def remembered(obj: Object) -> Object:
     text = msgspec.json.encode(obj).decode() + "\n"
     annotations = {**(metadata.get("annotations") or {}), LAST_APPLIED: text}
     return {**obj, "metadata": {**metadata, "annotations": annotations}}
+
+
+def _bring_definition(registry: Registry, obj: Object) -> None:
+    """Stores a built-in definition, unless somebody else has written one in its place."""
+    group, plural = "apiextensions.k8s.io", "customresourcedefinitions"
+    target = _target(registry.kinds, group, plural, obj)
+    stored = registry.store.get(registry.key(target))
+    if stored is None:
+        registry.create(target, obj, _MANAGER)
+        return
+    managed = registry.get(target)["metadata"].get("managedFields") or ()
+    if {entry.get("manager") for entry in managed} <= {_MANAGER.field_manager}:
+        # A newer version of Inferway brings newer definitions.
+        registry.update(target, obj, _MANAGER)
 
 
 def ensure(registry: Registry, group: str, plural: str, obj: Object) -> None:

@@ -37,7 +37,8 @@ def complete(crd: Object, old: Object | None) -> None:
         names.setdefault("listKind", names["kind"] + "List")
     spec.setdefault("conversion", {"strategy": "None"})
     metadata = crd["metadata"]
-    if old is None and CLEANUP_FINALIZER not in (metadata.get("finalizers") or ()):
+    going = old is not None and old["metadata"].get("deletionTimestamp")
+    if not going and CLEANUP_FINALIZER not in (metadata.get("finalizers") or ()):
         metadata["finalizers"] = [*(metadata.get("finalizers") or ()), CLEANUP_FINALIZER]
 
 

@@ -76,6 +76,8 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         with self._damage_explained():
+            # Secrets are in there; the files that SQLite puts beside it get the same mode.
+            os.close(os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             connection = sqlite3.connect(self._file, isolation_level=None)
             try:
                 connection.execute("PRAGMA journal_mode=WAL")

@@ -18,6 +18,7 @@ from fake_server import FakeServer
 from inferway.base.clock import SystemClock
 from inferway.base.errors import InferwayError
 from inferway.picker import flags, health
+from inferway.picker.callout import Proxies
 from inferway.picker.run import Picker
 from inferway.scheduling.policy import CostPolicy
 
@@ -129,6 +130,50 @@ async def test_unknown_model_asks_the_servers_once_and_names_what_there_is() -> 
         assert error["param"] == "model"
         assert "m, new-adapter" in error["message"]
         assert headers["x-should-retry"] == "false"
+
+
+async def test_head_is_answered_without_a_body() -> None:
+    async with picker_for() as picker:
+        reader, writer = await asyncio.open_connection("127.0.0.1", picker.ports["pick"])
+        try:
+            for _ in range(2):
+                writer.write(b"HEAD /pick/ns/p/v1/models HTTP/1.1\r\nhost: x\r\n\r\n")
+                async with asyncio.timeout(DEADLINE_SECONDS):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 503 ")
+        finally:
+            writer.close()
+
+
+async def test_drain_answers_and_closes() -> None:
+    async with FakeServer([BASE]).serving() as server, picker_for(server.address) as picker:
+        reader, writer = await asyncio.open_connection("127.0.0.1", picker.ports["pick"])
+        try:
+            picker.callout.draining = True
+            writer.write(b"GET /pick/ns/p/v1/models HTTP/1.1\r\nhost: x\r\n\r\n")
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        finally:
+            writer.close()
+
+
+async def test_another_pool_and_a_proxy_that_leaves() -> None:
+    gone: list[str] = []
+    loop = asyncio.get_running_loop()
+    proxies = Proxies(loop, gone.append, seconds=0.01)
+    proxies.opened("p1")
+    proxies.opened("p1")
+    proxies.closed("p1")
+    proxies.closed("p1")
+    proxies.opened("p1")
+    proxies.closed("p1")
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await until(lambda: gone == ["p1"])
+    async with picker_for("127.0.0.1:1") as picker, aiohttp.ClientSession() as session:
+        url = f"http://127.0.0.1:{picker.ports['pick']}/pick/ns/other/v1/models"
+        async with session.get(url) as answer:
+            assert answer.status == 503
+            assert "ns/p" in (await answer.json())["error"]["message"]
 
 
 async def test_no_endpoint_is_503_with_retry() -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from envoy.data.accesslog.v3 import accesslog_pb2
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inferway.picker import endpoints, entries, metrics_text, models_json
 from inferway.scheduling.events import Finished, ModelCard, Scrape
@@ -68,6 +70,30 @@ def test_other_engines() -> None:
     )
     names = metrics_text.ENGINES["triton-tensorrt-llm"]
     assert metrics_text.read(triton, names) == Scrape(1.0, 3.0, 0.5)
+
+
+pieces = st.sampled_from(
+    [
+        b"vllm:num_requests_waiting",
+        b"vllm:lora_requests_info",
+        b"vllm:cache_config_info",
+        b'{block_size="16",num_gpu_blocks="x"}',
+        b'{max_lora="9999999999999"',
+        b"}",
+        b" 1",
+        b" 1e400",
+        b"\n",
+        b'"',
+        b"\xff",
+    ]
+)
+
+
+@given(st.lists(pieces | st.binary(max_size=4), max_size=30))
+def test_any_text_is_read_or_not(parts: list[bytes]) -> None:
+    text = b"".join(parts)
+    assert isinstance(metrics_text.read(text, VLLM), Scrape | None)
+    assert isinstance(models_json.read(text), tuple | None)
 
 
 def test_models() -> None:

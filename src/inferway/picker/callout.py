@@ -28,7 +28,14 @@ _BACKLOG = 1024
 class Proxies:
     """Counts the connections of each proxy and tells when one is gone."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, gone: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        gone: Callable[[str], None],
+        *,
+        seconds: float = PROXY_GONE_SECONDS,
+    ) -> None:
+        self._seconds = seconds
         self._loop = loop
         self._gone = gone
         self._connections: dict[str, int] = {}
@@ -46,7 +53,7 @@ class Proxies:
         self._connections[proxy] -= 1
         if self._connections[proxy] == 0:
             del self._connections[proxy]
-            self._leaving[proxy] = self._loop.call_later(PROXY_GONE_SECONDS, self._left, proxy)
+            self._leaving[proxy] = self._loop.call_later(self._seconds, self._left, proxy)
 
     def _left(self, proxy: str) -> None:
         del self._leaving[proxy]
@@ -69,6 +76,7 @@ class CalloutProtocol(asyncio.Protocol):
         self._proxy = ""
         self._waiting: deque[Command] = deque()
         self._held = False
+        self._bodiless = False
         self._last_pick = ""
         self._last_at = 0.0
         self._time = server.loop.time
@@ -104,6 +112,7 @@ class CalloutProtocol(asyncio.Protocol):
                 self._transport.write(self._server.service.malformed(command))
                 self._transport.close()
             return
+        self._bodiless = command.method == b"HEAD"
         reply = self._server.service.answer(command, self._proxy)
         if isinstance(reply, Later):
             self._held = True
@@ -118,7 +127,11 @@ class CalloutProtocol(asyncio.Protocol):
             if reply.pick:
                 self._server.doubted(reply.pick)
             return
-        self._transport.write(reply.data)
+        data = reply.data
+        if self._bodiless:
+            # An answer to HEAD says how long its body would be and has none.
+            data = data[: data.index(b"\r\n\r\n") + 4]
+        self._transport.write(data)
         self._last_pick = reply.pick
         self._last_at = self._time()
         if self._server.draining:

@@ -208,11 +208,12 @@ def _drain(uid: str) -> str:
         "%s HTTP/1.1\\r\\nhost: drain\\r\\nconnection: close\\r\\ncontent-length: 0\\r\\n"
         f"{DRAIN_HEADER}: {drain_token(uid)}\\r\\n\\r\\n"
     )
-    active = f"/stats?filter=^http.{STAT_PREFIX}.downstream_rq_active$"
+    active = f"http.{STAT_PREFIX}.downstream_rq_active"
     return (
         f"ask() {{ exec 3<>/dev/tcp/$POD_IP/{READY_PORT} "
         f"&& printf '{head}' \"$1\" >&3 && cat <&3; }}; "
         "ask 'POST /drain_listeners?graceful&skip_exit&inboundonly' >/dev/null; "
         "sleep $DRAIN_SECONDS_MIN; "
-        f"while ask 'GET {active}' | grep -q ': [1-9]'; do sleep {_DRAIN_POLL_SECONDS}; done"
+        f"while ask 'GET /stats?filter=^{active}$' | grep -q '{active}: [1-9]'; "
+        f"do sleep {_DRAIN_POLL_SECONDS}; done"
     )

@@ -98,6 +98,28 @@ async def test_unknown_fields(rig: Rig, mode: str, code: int) -> None:
     assert answer.warnings == ([f'299 - "{quoted}"'] if mode == "Warn" else [])
 
 
+async def test_rules_in_cel_are_asked(rig: Rig) -> None:
+    definition = widget_definition()
+    schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    schema["properties"]["spec"]["x-kubernetes-validations"] = [
+        {"rule": "self.size < 10 || self.color == 'red'", "message": "large ones are red"},
+        {"rule": "self.color == oldSelf.color", "message": "the color stays"},
+        {"rule": "self.unknownFunction('x')", "message": "never asked"},
+    ]
+    await rig.ok("POST", DEFINITIONS, definition)
+    widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}}
+    made = await rig.ok("POST", WIDGETS, {**widget, "spec": {"size": 1, "color": "blue"}})
+    for spec, message in (
+        ({"size": 20, "color": "blue"}, "large ones are red"),
+        ({"size": 1, "color": "red"}, "the color stays"),
+    ):
+        answer = await rig.call("PUT", f"{WIDGETS}/w", {**made, "spec": spec})
+        assert answer.status == 422
+        assert message in answer.message
+    made["spec"]["size"] = 9
+    await rig.ok("PUT", f"{WIDGETS}/w", made)
+
+
 async def test_custom_objects_are_defaulted_pruned_and_judged(rig: Rig) -> None:
     await rig.ok("POST", DEFINITIONS, widget_definition())
     widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}}

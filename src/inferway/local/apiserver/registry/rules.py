@@ -14,6 +14,7 @@ from inferway.api.defaults import table as defaults
 from inferway.api.judging import table as judging
 from inferway.api.schema import decoding, defaulting, fields, load, validation
 from inferway.api.schema.catalog import Catalog
+from inferway.api.schema.cel.rules import check_rules
 from inferway.api.schema.model import FREE_FORM, Schema
 from inferway.local.apiserver.registry import errors
 from inferway.local.apiserver.registry.errors import Cause
@@ -71,7 +72,7 @@ class SchemaRules:
 
     def validate(self, kind: Kind, obj: Object, old: Object | None) -> list[Cause]:
         if kind.custom:
-            found = validation.validate(self.schema(kind), obj, old)
+            found = validation.validate(self.schema(kind), obj, old, check_rules=check_rules)
         else:
             found = judging.judge(kind.group, kind.kind, obj, old)
         return [Cause(error.reason, error.field, error.message) for error in found]

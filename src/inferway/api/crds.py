@@ -144,8 +144,8 @@ def _gateway_kinds() -> tuple[Definition, ...]:
     )
 
 
-def _inference_kinds() -> tuple[Definition, ...]:
-    legacy, llm_d = inference.LEGACY_GROUP, inference.LLM_D_GROUP
+def _pool_kinds() -> tuple[Definition, ...]:
+    legacy = inference.LEGACY_GROUP
     return (
         Definition(
             inference.InferencePool,
@@ -189,6 +189,13 @@ def _inference_kinds() -> tuple[Definition, ...]:
             (AGE,),
             short_names=("infpimp",),
         ),
+    )
+
+
+def _model_kinds() -> tuple[Definition, ...]:
+    """Kinds that two groups publish with one schema."""
+    groups = (inference.LEGACY_GROUP, inference.LLM_D_GROUP)
+    return (
         *(
             Definition(
                 inference.InferenceObjective,
@@ -198,7 +205,7 @@ def _inference_kinds() -> tuple[Definition, ...]:
                 ("v1alpha2",),
                 _OBJECTIVE_COLUMNS,
             )
-            for group in (legacy, llm_d)
+            for group in groups
         ),
         *(
             Definition(
@@ -209,7 +216,7 @@ def _inference_kinds() -> tuple[Definition, ...]:
                 ("v1alpha2",),
                 _REWRITE_COLUMNS,
             )
-            for group in (legacy, llm_d)
+            for group in groups
         ),
     )
 
@@ -228,7 +235,7 @@ GATEWAY_PARAMETERS = Definition(
 
 def builtin_definitions() -> tuple[Definition, ...]:
     """The kinds that an embedded API server stores at its first start."""
-    return (*_gateway_kinds(), *_inference_kinds())
+    return (*_gateway_kinds(), *_pool_kinds(), *_model_kinds())
 
 
 def all_definitions() -> tuple[Definition, ...]:

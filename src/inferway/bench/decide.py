@@ -9,7 +9,6 @@ of a callout and the bytes of its answer, decision included. Each figure is the 
 from __future__ import annotations
 
 import gc
-import platform
 import random
 import statistics
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from inferway.base.clock import SystemClock
+from inferway.bench import processes
 from inferway.picker.debug import DecisionRing
 from inferway.picker.machine import Callout, CalloutMachine
 from inferway.picker.run import GC_THRESHOLDS
@@ -66,17 +66,9 @@ def main() -> int:
             f"{row['us_per_decision']:>12} {row['cpu_ms_per_request']:>15}"
         )
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    report = {"machine": machine(), "rows": rows}
+    report = {"machine": processes.machine(), "rows": rows}
     OUTPUT.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
     return 0
-
-
-def machine() -> dict[str, object]:
-    """Where this was measured."""
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
 
 
 def measure(endpoints: int, body_bytes: int) -> dict[str, float]:

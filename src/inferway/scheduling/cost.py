@@ -67,23 +67,29 @@ def costs(
     size = len(request.prompt)
     tokens_per_byte = 1.0 / snapshot.ratios.bytes_per_token(request.model)
     growth = snapshot.rates.step_growth_seconds() * expected_output(request, snapshot)
+    service = snapshot.usual.service_seconds
+    # Columns in local names: this loop is most of a decision among many endpoints.
+    per_tokens, backlogs, backlogs_at = c.prefill_seconds_per_token, c.backlog_tokens, c.backlog_at
+    steps, in_flight, foreign = c.step_seconds, c.in_flight, c.foreign
+    waiting, kv_use = c.waiting, c.kv_use
+    cached = matched.get
     result = []
     for slot in slots:
-        per_token = c.prefill_seconds_per_token[slot]
-        prefill = (size - matched.get(slot, 0)) * tokens_per_byte * per_token
-        backlog = c.backlog_tokens[slot] * per_token + c.backlog_at[slot] - now
-        cost = prefill + c.step_seconds[slot]
+        per_token = per_tokens[slot]
+        prefill = (size - cached(slot, 0)) * tokens_per_byte * per_token
+        backlog = backlogs[slot] * per_token + backlogs_at[slot] - now
+        cost = prefill + steps[slot]
         if backlog > 0:
             cost += backlog
-        batch: float = c.in_flight[slot]
-        if c.foreign[slot] > 0:
+        batch: float = in_flight[slot]
+        if foreign[slot] > 0:
             batch += foreign_requests(c, slot, now)
         if batch:
             cost += batch * (prefill + growth)
-        if c.waiting[slot] > 0 or c.kv_use[slot] > KV_FULL_SHARE:
+        if waiting[slot] > 0 or kv_use[slot] > KV_FULL_SHARE:
             cost += _queue_seconds(snapshot, slot, now)
         if adapter:
-            cost += snapshot.lora.wait_seconds(slot, request.model, snapshot.usual.service_seconds)
+            cost += snapshot.lora.wait_seconds(slot, request.model, service)
         result.append(cost)
     return result
 

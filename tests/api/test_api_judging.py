@@ -270,7 +270,11 @@ def test_a_selector_can_not_change() -> None:
             [
                 "spec.ports[0].name: Required value",
                 "spec.ports[1].name: Required value",
-                'spec.ports[1]: Duplicate value: {"protocol":"TCP","port":80}',
+                (
+                    "spec.ports[1]: Duplicate value: "
+                    '{"Name":"","Protocol":"TCP","AppProtocol":null,'
+                    '"Port":80,"TargetPort":0,"NodePort":0}'
+                ),
             ],
         ),
         (

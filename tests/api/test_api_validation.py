@@ -247,3 +247,14 @@ def test_secrets_are_base64() -> None:
     text = decoding_error(schema, {"data": {"a": "%"}}, "Secret", "v1")
     assert text is not None
     assert text.endswith("illegal base64 data at input byte 0")
+
+
+def test_what_an_update_leaves_alone_is_not_judged_again() -> None:
+    old = gateway(port=0) | {"status": {"attachedListenerSets": 1}}
+    new = gateway(port=0) | {"status": {"attachedListenerSets": 2}}
+    assert validate(GATEWAY, new, old) == []
+    worse = gateway(port=0, hostname="?") | {"status": {}}
+    assert [error.field for error in validate(GATEWAY, worse, old)] == [
+        "spec.listeners[0].hostname"
+    ]
+    assert validate(GATEWAY, new) != []

@@ -64,8 +64,20 @@ def _ports(ports: list[Any]) -> Errors:
         yield from words.port(f"{here}.targetPort", port.get("targetPort") or 0)
         key = (port.get("protocol"), port.get("port"))
         if key in used:
-            yield errors.duplicate(here, {"protocol": key[0], "port": key[1]})
+            yield errors.duplicate(here, _shown(*key))
         used.add(key)
+
+
+def _shown(protocol: Any, port: Any) -> Object:
+    """A port as Kubernetes shows it: its internal form with the two fields that are not unique."""
+    return {
+        "Name": "",
+        "Protocol": protocol,
+        "AppProtocol": None,
+        "Port": port,
+        "TargetPort": 0,
+        "NodePort": 0,
+    }
 
 
 def judge_endpoint_slice(endpoint_slice: Object, old: Object | None) -> Errors:

@@ -59,14 +59,14 @@ Errors = Iterator[FieldError]
 
 def dns_label(path: str, value: str) -> Errors:
     if len(value) > LABEL_LENGTH_MAX:
-        yield errors.invalid(path, value, f"must be no more than {LABEL_LENGTH_MAX} bytes")
+        yield errors.invalid(path, value, f"must be no more than {LABEL_LENGTH_MAX} characters")
     if not _LABEL.fullmatch(value):
         yield errors.invalid(path, value, LABEL_TEXT)
 
 
 def dns_subdomain(path: str, value: str) -> Errors:
     if len(value) > SUBDOMAIN_LENGTH_MAX:
-        yield errors.invalid(path, value, f"must be no more than {SUBDOMAIN_LENGTH_MAX} bytes")
+        yield errors.invalid(path, value, f"must be no more than {SUBDOMAIN_LENGTH_MAX} characters")
     if not _SUBDOMAIN.fullmatch(value):
         yield errors.invalid(path, value, SUBDOMAIN_TEXT)
 
@@ -128,14 +128,16 @@ def label_key(path: str, name: str) -> Errors:
     if not part:
         yield errors.invalid(path, name, "name part must be non-empty")
     elif len(part) > LABEL_LENGTH_MAX:
-        yield errors.invalid(path, name, f"name part must be no more than {LABEL_LENGTH_MAX} bytes")
+        yield errors.invalid(
+            path, name, f"name part must be no more than {LABEL_LENGTH_MAX} characters"
+        )
     if not _QUALIFIED.fullmatch(part):
         yield errors.invalid(path, name, _QUALIFIED_TEXT)
 
 
 def label_value(path: str, value: str) -> Errors:
     if len(value) > LABEL_LENGTH_MAX:
-        yield errors.invalid(path, value, f"must be no more than {LABEL_LENGTH_MAX} bytes")
+        yield errors.invalid(path, value, f"must be no more than {LABEL_LENGTH_MAX} characters")
     if not _LABEL_VALUE.fullmatch(value):
         yield errors.invalid(path, value, _LABEL_VALUE_TEXT)
 

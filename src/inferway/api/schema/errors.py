@@ -41,6 +41,11 @@ def invalid(field: str, value: Any, detail: str) -> FieldError:
     return FieldError("FieldValueInvalid", field, f"Invalid value: {shown(value)}: {detail}")
 
 
+def refused(field: str, detail: str) -> FieldError:
+    """Invalid, without showing a value that would be long."""
+    return FieldError("FieldValueInvalid", field, f"Invalid value: {detail}")
+
+
 def type_invalid(field: str, value: Any, detail: str) -> FieldError:
     return FieldError("FieldValueTypeInvalid", field, f"Invalid value: {shown(value)}: {detail}")
 
@@ -53,6 +58,11 @@ def not_supported(field: str, value: Any, choices: Iterable[Any]) -> FieldError:
 
 def duplicate(field: str, value: Any) -> FieldError:
     return FieldError("FieldValueDuplicate", field, f"Duplicate value: {shown(value)}")
+
+
+def repeated(field: str, detail: str) -> FieldError:
+    """Duplicate, without showing the value."""
+    return FieldError("FieldValueDuplicate", field, f"Duplicate value: {detail}")
 
 
 def forbidden(field: str, detail: str) -> FieldError:

@@ -29,10 +29,11 @@ def validate(
     """Everything that is wrong, in the order of the schema, ERRORS_MAX at most.
 
     Rules are asked only where the value has the right shape, and with the old value for rules
-    about changes.
+    about changes. What an update leaves as it was is not judged again (Kubernetes calls this
+    ratcheting), so that a stricter definition does not lock existing objects.
     """
     found: list[FieldError] = []
-    for error in _judge(schema, value, path):
+    for error in _judge(schema, value, path, old):
         found.append(error)
         if len(found) == ERRORS_MAX:
             return found
@@ -55,7 +56,9 @@ def has_type(schema: Schema, value: Any) -> bool:
     return schema.type == "number" and actual == "integer"
 
 
-def _judge(schema: Schema, value: Any, path: str) -> Iterator[FieldError]:
+def _judge(schema: Schema, value: Any, path: str, old: Any = None) -> Iterator[FieldError]:
+    if old is not None and old == value:
+        return
     if not has_type(schema, value):
         actual = type_name(value)
         wanted = "integer,string" if schema.int_or_string else schema.type
@@ -74,9 +77,9 @@ def _judge(schema: Schema, value: Any, path: str) -> Iterator[FieldError]:
     if isinstance(value, str):
         yield from _text(schema, value, path)
     elif isinstance(value, dict):
-        yield from _object(schema, value, path)
+        yield from _object(schema, value, path, old)
     elif isinstance(value, list):
-        yield from _list(schema, value, path)
+        yield from _list(schema, value, path, old)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield from _number(schema, value, path)
     yield from _combined(schema, value, path)
@@ -108,7 +111,8 @@ def _number(schema: Schema, value: float, path: str) -> Iterator[FieldError]:
         )
 
 
-def _object(schema: Schema, value: dict[str, Any], path: str) -> Iterator[FieldError]:
+def _object(schema: Schema, value: dict[str, Any], path: str, old: Any) -> Iterator[FieldError]:
+    fields = old if isinstance(old, dict) else {}
     for name in schema.required:
         if name not in value:
             yield errors.required(child(path, name))
@@ -121,10 +125,11 @@ def _object(schema: Schema, value: dict[str, Any], path: str) -> Iterator[FieldE
     for name, inner in value.items():
         member = schema.member(name)
         if member is not None:
-            yield from _judge(member, inner, child(path, name))
+            yield from _judge(member, inner, child(path, name), fields.get(name))
 
 
-def _list(schema: Schema, value: list[Any], path: str) -> Iterator[FieldError]:
+def _list(schema: Schema, value: list[Any], path: str, old: Any) -> Iterator[FieldError]:
+    olds = _by_keys(schema, old)
     bounds = schema.bounds
     if bounds.min_items is not None and len(value) < bounds.min_items:
         text = f"{path} in body should have at least {bounds.min_items} items"
@@ -135,7 +140,8 @@ def _list(schema: Schema, value: list[Any], path: str) -> Iterator[FieldError]:
     yield from _duplicates(schema, value, path)
     if schema.items is not None:
         for place, item in enumerate(value):
-            yield from _judge(schema.items, item, f"{path}[{place}]")
+            before = olds.get(_item_name(schema, item))
+            yield from _judge(schema.items, item, f"{path}[{place}]", before)
 
 
 def _duplicates(schema: Schema, value: list[Any], path: str) -> Iterator[FieldError]:
@@ -182,7 +188,7 @@ def _holds(schema: Schema, value: Any, path: str) -> bool:
 def _rules(
     schema: Schema, value: Any, old: Any, path: str, check: CheckRules
 ) -> Iterator[FieldError]:
-    if value is None:
+    if value is None or (old is not None and old == value):
         return
     if schema.rules:
         yield from check(schema.rules, value, old, path)

@@ -37,7 +37,8 @@ def _check(rule: Rule, value: Any, old: Any, path: str) -> FieldError | None:
     try:
         holds = evaluate(tree, scope)
     except CelError as error:
-        return _error(rule, value, path, f"{error} evaluating rule: {_message(rule, scope)}")
+        text = f"{error} evaluating rule: {rule.message or rule.expression}"
+        return errors.invalid(path, type_name(value), text)
     return None if holds is True else _error(rule, value, path, _message(rule, scope))
 
 
@@ -60,6 +61,11 @@ def _error(rule: Rule, value: Any, path: str, message: str) -> FieldError:
         case "FieldValueRequired":
             return errors.required(field, message)
         case "FieldValueDuplicate":
-            return errors.duplicate(field, type_name(value))
+            # Kubernetes shows a whole object or list in no rule's error.
+            if isinstance(value, dict | list):
+                return errors.repeated(field, message)
+            return errors.duplicate(field, value)
         case _:
-            return errors.invalid(field, type_name(value), message)
+            if isinstance(value, dict | list):
+                return errors.refused(field, message)
+            return errors.invalid(field, value, message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import ssl
@@ -50,7 +51,7 @@ class Rig:
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         data = None
         if body is not None:
-            data = body if isinstance(body, bytes) else json.dumps(body).encode()
+            data = io.BytesIO(body if isinstance(body, bytes) else json.dumps(body).encode())
             sent["Content-Type"] = media or "application/json"
         async with self.session.request(
             method, self.server.url + path, data=data, headers=sent

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from inferway.api.pods import Pod
 from inferway.local.node.environment import MissingError
@@ -12,6 +12,7 @@ from inferway.local.node.parts import NodeParts
 FROM_SERVICE = "inferway.dev/address-from-service"
 # The Service controller needs milliseconds; after this an Event says what is waited for.
 SERVICE_SECONDS_MAX = 5.0
+LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +28,10 @@ class PodAddress:
     bind_ip: str
 
 
-async def pod_address(parts: NodeParts, pod: Pod, raw: dict[str, Any]) -> PodAddress:
-    """The address of a Pod. Raises MissingError, InferwayError."""
+async def pod_address(parts: NodeParts, pod: Pod, is_ending: Callable[[], bool]) -> PodAddress:
+    """The address of a Pod; does not wait for one that ends. Raises MissingError, InferwayError."""
     service = pod.metadata.annotations.get(FROM_SERVICE)
-    shared = await _service_address(parts, pod, service) if service else ""
+    shared = await _service_address(parts, pod, service, is_ending) if service else ""
     if pod.spec.host_network:
         return PodAddress(parts.options.host_ip, False, shared or parts.options.host_ip)
     before = pod.status.pod_ip
@@ -39,7 +40,9 @@ async def pod_address(parts: NodeParts, pod: Pod, raw: dict[str, Any]) -> PodAdd
     return PodAddress(before, True, shared or before)
 
 
-async def _service_address(parts: NodeParts, pod: Pod, name: str) -> str:
+async def _service_address(
+    parts: NodeParts, pod: Pod, name: str, is_ending: Callable[[], bool]
+) -> str:
     ends = parts.steady.now() + SERVICE_SECONDS_MAX
     while True:
         found = await parts.find(parts.caches.services, pod.metadata.namespace, name)
@@ -48,9 +51,9 @@ async def _service_address(parts: NodeParts, pod: Pod, name: str) -> str:
             if ingress.get("ip"):
                 return str(ingress["ip"])
         left = ends - parts.steady.now()
-        if left <= 0:
+        if left <= 0 or is_ending():
             raise MissingError(
                 f"the Pod is to have the address of Service {pod.metadata.namespace}/{name}, "
                 + ("which has none yet" if found else "which does not exist")
             )
-        await parts.changes.wait(min(left, 1.0))
+        await parts.changes.wait(min(left, LOOK_SECONDS))

@@ -58,7 +58,6 @@ class Machine:
 
 
 def make_launch(
-    pod: Pod,
     container: Container,
     program_of: images.Mapping,
     place: PodPlace,
@@ -67,7 +66,7 @@ def make_launch(
     restart_count: int,
 ) -> Launch | images.ImageProblem:
     """The process of a container."""
-    base = {**_own(pod, machine), **place.services, **_told(place)}
+    base = {**_own(sources.pod, machine), **place.services, **_told(place)}
     values = container_environment(container, sources, base)
     values |= _told(place)
     for name, text in program_of.env.items():

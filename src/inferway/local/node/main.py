@@ -38,7 +38,7 @@ from inferway.local.node.prober import Prober
 from inferway.local.node.registration import Registration
 from inferway.local.node.sandboxes import Isolation, Launcher
 from inferway.local.node.services import ServiceForwarding
-from inferway.local.node.state import PodRecords, clear_folders
+from inferway.local.node.state import PodRecords, clear_folders, clear_logs
 from inferway.local.node.worker import PodWorker
 
 _log = logging.getLogger(__name__)
@@ -151,6 +151,8 @@ class Node:
                 await informer.synced.wait()
             await self._pods.synced.wait()
             self._claim_addresses()
+            uids = {str(raw["metadata"]["uid"]) for raw in self._pods.store.values()}
+            clear_logs(parts.options.state, uids)
             self._pods.subscribe(self._look)
             await asyncio.get_running_loop().create_future()
         finally:
@@ -212,6 +214,7 @@ class Node:
             meta = worker.raw["metadata"]
             if (meta["namespace"], meta["name"]) == key and worker.uid != uid:
                 # The object is gone: what still runs has lost its right to.
+                worker.gone = True
                 worker.end(0.0, keep_object=True)
         if raw is None:
             return

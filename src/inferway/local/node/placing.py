@@ -23,6 +23,7 @@ from inferway.api.pods import (
 from inferway.api.resources import SERVICE_ACCOUNTS
 from inferway.base.clock import parse_rfc3339
 from inferway.base.errors import InferwayError
+from inferway.cluster.store import Key
 from inferway.local.node import volumes
 from inferway.local.node.atomic import write_files
 from inferway.local.node.environment import (
@@ -57,6 +58,7 @@ class PodFolder:
     folders: dict[str, tuple[str, bool]] = field(default_factory=dict)
     specs: tuple[Volume, ...] = ()
     account_dir: str = ""
+    _seen: tuple[object, ...] = ()
     _tokens: dict[tuple[str, str], _Token] = field(default_factory=dict)
     _maps: dict[str, Data | None] = field(default_factory=dict)
     _secrets: dict[str, Data | None] = field(default_factory=dict)
@@ -69,8 +71,26 @@ class PodFolder:
             self._place(volume)
         await self.refresh()
 
+    def is_stale(self) -> bool:
+        """An object behind the files has changed since the last ``refresh``."""
+        renewal = self.token_renewal()
+        due = renewal is not None and self.parts.steady.now() >= renewal
+        return due or self._versions() != self._seen
+
+    def _versions(self) -> tuple[object, ...]:
+        namespace, meta = self.pod.metadata.namespace, self.pod.metadata
+        maps, secrets = volumes.uses(self.specs)
+        caches = self.parts.caches
+        found: list[object] = [meta.labels, meta.annotations]
+        for cache, names in ((caches.config_maps, maps), (caches.secrets, secrets)):
+            for name in sorted(names):
+                entry = cache.store.entry(Key(namespace, name))
+                found.append(None if entry is None else (entry.uid, entry.version))
+        return tuple(found)
+
     async def refresh(self) -> bool:
         """Writes what has changed; True if something had. Raises as ``prepare``."""
+        self._seen = self._versions()
         await self._look_up()
         sources = self.sources()
         changed = False

@@ -88,6 +88,14 @@ def _descendants(pid: int) -> list[int]:
     return found
 
 
+def clear_logs(state: Path, uids: set[str]) -> None:
+    """Logs of Pods that are gone."""
+    logs = state / "logs"
+    for folder in logs.iterdir() if logs.is_dir() else ():
+        if folder.name.rpartition("_")[2] not in uids:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def clear_folders(state: Path, memory: Path, prefix: str) -> None:
     """Volumes of an earlier life; emptyDir does not outlive its Pod's processes here."""
     shutil.rmtree(state / "pods", ignore_errors=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import signal
 from collections.abc import Awaitable, Coroutine
 from pathlib import Path
@@ -38,6 +39,8 @@ Object = dict[str, Any]
 TICK_SECONDS_MIN = 0.01
 STATUS_RETRY_SECONDS = 1.0
 HOOK_SECONDS_MAX = 3600.0
+# Killing the processes of a Pod takes milliseconds.
+END_SECONDS_MAX = 3.0
 
 
 class PodWorker:
@@ -47,6 +50,8 @@ class PodWorker:
         self.raw = raw
         self.uid = str(raw["metadata"]["uid"])
         self.keep_object = False
+        self.gone = False
+        self._ending = bool(raw["metadata"].get("deletionTimestamp"))
         self._parts = parts
         self._records = records
         self._pod = codec.decode(Pod, raw)
@@ -62,6 +67,7 @@ class PodWorker:
         counts = restart_counts(raw)
         self._machine = PodMachine(read_plan(self._pod), parts.steady.now(), counts)
         self._group: asyncio.TaskGroup | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     # What the outside says.
 
@@ -75,12 +81,14 @@ class PodWorker:
         meta = raw["metadata"]
         if meta.get("deletionTimestamp"):
             grace = meta.get("deletionGracePeriodSeconds")
+            self._ending = True
             if not was_deleting or grace != grace_before:
                 self._events.put_nowait(v.Deleted(30.0 if grace is None else float(grace)))
         self._status_wanted.set()
 
     def end(self, grace_seconds: float, *, keep_object: bool) -> None:
         """Ends the Pod's processes; with ``keep_object`` nothing more is written of it."""
+        self._ending = True
         self.keep_object = self.keep_object or keep_object
         self._events.put_nowait(v.Deleted(grace_seconds))
 
@@ -113,8 +121,9 @@ class PodWorker:
                 status = group.create_task(self._keep_status(), name=f"status {self.uid}")
                 files = group.create_task(self._keep_files(), name=f"files {self.uid}")
                 await self._loop()
-                status.cancel()
-                files.cancel()
+                # A hook that hangs must not hold its Pod.
+                for task in (status, files, *self._tasks):
+                    task.cancel()
         finally:
             await self._clean_up()
         if not self.keep_object:
@@ -171,7 +180,9 @@ class PodWorker:
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         assert self._group is not None
-        self._group.create_task(self._guarded(work), name=f"{name} {self.uid}")
+        task = self._group.create_task(self._guarded(work), name=f"{name} {self.uid}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _guarded(self, work: Awaitable[None]) -> None:
         try:
@@ -195,7 +206,7 @@ class PodWorker:
 
     async def _prepare(self) -> None:
         try:
-            self._address = await pod_address(self._parts, self._pod, self.raw)
+            self._address = await pod_address(self._parts, self._pod, lambda: self._ending)
         except (InferwayError, MissingError) as error:
             self._put(v.VolumesFailed(str(error), "FailedCreatePodSandBox"))
             return
@@ -271,7 +282,15 @@ class PodWorker:
         if self._sandbox is None:
             self._put(v.SandboxGone())
         else:
-            self._sandbox.end()
+            self._spawn(self._see_end(self._sandbox), "end")
+
+    async def _see_end(self, sandbox: Sandbox) -> None:
+        sandbox.end()
+        try:
+            async with asyncio.timeout(END_SECONDS_MAX):
+                await sandbox.closed.wait()
+        except TimeoutError:
+            sandbox.kill()
 
     async def _start(self, name: str, restart_count: int) -> None:
         container = self._machine.containers[name].plan.spec
@@ -284,7 +303,6 @@ class PodWorker:
         try:
             await self._folder.look_up_environment(container)
             launch = launching.make_launch(
-                self._pod,
                 container,
                 mapping,
                 self._place,
@@ -349,7 +367,7 @@ class PodWorker:
             renewal = self._folder.token_renewal()
             pause = 3600.0 if renewal is None else max(1.0, renewal - self._parts.steady.now())
             await self._parts.changes.wait(min(pause, 3600.0))
-            if self._place is None:
+            if self._place is None or not self._folder.is_stale():
                 continue
             try:
                 await self._folder.refresh()
@@ -389,6 +407,8 @@ class PodWorker:
         self._records.remove(self.uid)
         self._parts.addresses.release(self.uid)
         self._folder.remove()
+        if self.gone or not self.keep_object:
+            shutil.rmtree(self.logs, ignore_errors=True)
 
     async def _remove_object(self) -> None:
         meta = self.raw["metadata"]

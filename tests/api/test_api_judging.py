@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from inferway.api.defaults.table import complete
+from inferway.api.judging import words
 from inferway.api.judging.table import JUDGES, judge
 
 
@@ -114,7 +115,7 @@ def texts(group: str, kind: str, obj: dict[str, Any], old: Any = None) -> list[s
                 (
                     f"{P}.containers[0].ports[0].name: Invalid value: "
                     f'"a_very_long_port_name": must '
-                    "contain only alphanumeric characters (a-z, 0-9), and hyphens (-)"
+                    "contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"
                 ),
             ],
         ),
@@ -388,3 +389,29 @@ def test_small_kinds(group: str, kind: str, obj: dict[str, Any], expected: list[
 def test_nothing_breaks_on_an_empty_object(group: str, kind: str) -> None:
     texts(group, kind, {})
     texts(group, kind, {"spec": {}}, {"spec": {}})
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("app", None),
+        ("example.com/app", None),
+        ("/app", "prefix part must be non-empty"),
+        ("a/", "name part must be non-empty"),
+        ("a/b/c", "a valid label key must consist of"),
+        ("A_/b", "prefix part a lowercase RFC 1123 subdomain must"),
+        ("-a", "name part must consist of alphanumeric characters"),
+        ("a" * 64, "name part must be no more than 63 bytes"),
+    ],
+)
+def test_label_keys(name: str, expected: str | None) -> None:
+    found = [error.message for error in words.label_key("x", name)]
+    if expected is None:
+        assert found == []
+    else:
+        assert expected in found[0]
+
+
+def test_a_container_has_no_dots() -> None:
+    found = [str(error) for error in words.dns_label("name", "a.b")]
+    assert found == ['name: Invalid value: "a.b": must not contain dots']

@@ -37,8 +37,8 @@ _LABEL_VALUE_TEXT = (
     "'.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  "
     "or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
 )
-_QUALIFIED_TEXT = (
-    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end "
+_KEY_TEXT = (
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end "
     "with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for "
     "validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
 )
@@ -61,7 +61,8 @@ def dns_label(path: str, value: str) -> Errors:
     if len(value) > LABEL_LENGTH_MAX:
         yield errors.invalid(path, value, f"must be no more than {LABEL_LENGTH_MAX} characters")
     if not _LABEL.fullmatch(value):
-        yield errors.invalid(path, value, LABEL_TEXT)
+        dotted = bool(_SUBDOMAIN.fullmatch(value))
+        yield errors.invalid(path, value, "must not contain dots" if dotted else LABEL_TEXT)
 
 
 def dns_subdomain(path: str, value: str) -> Errors:
@@ -87,7 +88,7 @@ def port_name(path: str, value: str) -> Errors:
         (len(value) > PORT_NAME_LENGTH_MAX, "must be no more than 15 characters"),
         (
             not re.fullmatch("[-a-z0-9]+", value),
-            "must contain only alphanumeric characters (a-z, 0-9), and hyphens (-)",
+            "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)",
         ),
         (not re.search("[a-z]", value), "must contain at least one letter (a-z)"),
         ("--" in value, "must not contain consecutive hyphens"),
@@ -122,22 +123,28 @@ def labels(path: str, values: Mapping[str, str] | None) -> Errors:
 
 def label_key(path: str, name: str) -> Errors:
     prefix, slash, part = name.rpartition("/")
-    if slash and not _SUBDOMAIN.fullmatch(prefix):
-        text = "prefix part must be non-empty" if not prefix else f"prefix part {SUBDOMAIN_TEXT}"
+    if "/" in prefix:
+        text = (
+            f"a valid label key {_KEY_TEXT} with an optional DNS subdomain prefix and '/' (e.g. "
+            "'example.com/MyName')"
+        )
         yield errors.invalid(path, name, text)
+        return
+    if slash and not prefix:
+        yield errors.invalid(path, name, "prefix part must be non-empty")
+    elif slash and not _SUBDOMAIN.fullmatch(prefix):
+        yield errors.invalid(path, name, f"prefix part {SUBDOMAIN_TEXT}")
     if not part:
         yield errors.invalid(path, name, "name part must be non-empty")
     elif len(part) > LABEL_LENGTH_MAX:
-        yield errors.invalid(
-            path, name, f"name part must be no more than {LABEL_LENGTH_MAX} characters"
-        )
+        yield errors.invalid(path, name, f"name part must be no more than {LABEL_LENGTH_MAX} bytes")
     if not _QUALIFIED.fullmatch(part):
-        yield errors.invalid(path, name, _QUALIFIED_TEXT)
+        yield errors.invalid(path, name, f"name part {_KEY_TEXT}")
 
 
 def label_value(path: str, value: str) -> Errors:
     if len(value) > LABEL_LENGTH_MAX:
-        yield errors.invalid(path, value, f"must be no more than {LABEL_LENGTH_MAX} characters")
+        yield errors.invalid(path, value, f"must be no more than {LABEL_LENGTH_MAX} bytes")
     if not _LABEL_VALUE.fullmatch(value):
         yield errors.invalid(path, value, _LABEL_VALUE_TEXT)
 

@@ -183,3 +183,8 @@ def test_completing_is_idempotent_and_within_the_schema(group: str, kind: str) -
     assert complete(group, kind, once) == once
     assert unknown_fields(schema, once) == []
     assert decoding_error(schema, once, kind, "v1") is None
+
+
+def test_wrapped_base64_is_unwrapped() -> None:
+    assert complete("", "Secret", {"data": {"a": "aG\r\nk=\n"}})["data"] == {"a": "aGk="}
+    assert complete("", "ConfigMap", {"binaryData": {"a": "aGk=\n"}})["binaryData"] == {"a": "aGk="}

@@ -247,6 +247,7 @@ def test_secrets_are_base64() -> None:
     text = decoding_error(schema, {"data": {"a": "%"}}, "Secret", "v1")
     assert text is not None
     assert text.endswith("illegal base64 data at input byte 0")
+    assert decoding_error(schema, {"data": {"a": "aG\nk=\n"}}, "Secret", "v1") is None
 
 
 def test_what_an_update_leaves_alone_is_not_judged_again() -> None:

@@ -1,4 +1,4 @@
-"""Kinds with a default or two: autoscalers, network policies, claims, role bindings."""
+"""Kinds with a default or two: autoscalers, policies, claims, role bindings, Secrets."""
 
 from __future__ import annotations
 
@@ -43,3 +43,20 @@ def complete_crd(crd: Object) -> None:
     """A definition converts between versions by name only, unless it says otherwise."""
     spec = crd.setdefault("spec", {})
     spec.setdefault("conversion", {}).setdefault("strategy", "None")
+
+
+def complete_secret(secret: Object) -> None:
+    """Base64 is kept without the line ends of wrapped text."""
+    _unwrap(secret, "data")
+
+
+def complete_config_map(config_map: Object) -> None:
+    _unwrap(config_map, "binaryData")
+
+
+def _unwrap(obj: Object, name: str) -> None:
+    values = obj.get(name)
+    if values:
+        obj[name] = {
+            key: value.replace("\r", "").replace("\n", "") for key, value in values.items()
+        }

@@ -13,8 +13,10 @@ Complete = Callable[[Object], None]
 _RBAC = "rbac.authorization.k8s.io"
 COMPLETIONS: Mapping[tuple[str, str], Complete] = MappingProxyType(
     {
+        ("", "ConfigMap"): others.complete_config_map,
         ("", "PersistentVolumeClaim"): others.complete_claim,
         ("", "Pod"): pod.complete,
+        ("", "Secret"): others.complete_secret,
         ("", "Service"): service.complete,
         ("apiextensions.k8s.io", "CustomResourceDefinition"): others.complete_crd,
         ("apps", "DaemonSet"): sets.complete_daemon_set,

@@ -6,11 +6,10 @@ custom kinds get field errors from ``validation`` instead.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from typing import Any
 
+from inferway.api.schema.formats import is_base64
 from inferway.api.schema.model import Schema
 from inferway.api.schema.validation import has_type
 from inferway.api.schema.values import type_name
@@ -118,9 +117,7 @@ def _wrong_time(value: str) -> str | None:
 
 
 def _wrong_base64(value: str) -> str | None:
-    try:
-        base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError):
-        bad = re.search(r"[^A-Za-z0-9+/=]", value)
-        return f"illegal base64 data at input byte {bad.start() if bad else len(value)}"
-    return None
+    if is_base64(value):
+        return None
+    bad = re.search(r"[^A-Za-z0-9+/=\r\n]", value)
+    return f"illegal base64 data at input byte {bad.start() if bad else len(value)}"

@@ -37,9 +37,10 @@ def _date(text: str) -> bool:
     return True
 
 
-def _byte(text: str) -> bool:
+def is_base64(text: str) -> bool:
+    # Go passes over line ends, which wrapped base64 has.
     try:
-        base64.b64decode(text, validate=True)
+        base64.b64decode(text.replace("\r", "").replace("\n", ""), validate=True)
     except (binascii.Error, ValueError):
         return False
     return True
@@ -64,7 +65,7 @@ def _cidr(text: str) -> bool:
 
 
 _TEXTS: dict[str, Callable[[str], bool]] = {
-    "byte": _byte,
+    "byte": is_base64,
     "cidr": _cidr,
     "date": _date,
     "date-time": _date_time,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inferway.api import codec
+from inferway.api import codec, crds, resources
 from inferway.api.gateway import Gateway, HTTPRoute, ListenerStatus, ReferenceGrant
 from inferway.api.inference import (
     InferenceModelRewrite,
@@ -126,3 +126,22 @@ def test_other_kinds() -> None:
     assert rewrite.spec.rules[0].targets[0].weight == 2
     parameters = codec.decode(GatewayParameters, {"spec": {"resources": {"limits": {"cpu": 1}}}})
     assert parameters.spec.service_type == "LoadBalancer"
+
+
+def test_named_resources_are_the_kinds_that_we_define() -> None:
+    defined = {
+        (d.group, version, d.kind, d.plural, d.namespaced)
+        for d in crds.all_definitions()
+        for version in d.versions
+    }
+    named = {
+        (r.group, r.version, r.kind, r.plural, r.namespaced)
+        for r in vars(resources).values()
+        if isinstance(r, resources.ResourceType) and r.group in {d.group for d in custom_kinds()}
+    }
+    assert named <= defined
+    assert {entry[3] for entry in named} == {d.plural for d in custom_kinds()}
+
+
+def custom_kinds() -> tuple[crds.Definition, ...]:
+    return crds.all_definitions()

@@ -61,3 +61,22 @@ INFERENCE_POOLS = ResourceType(
 GATEWAY_PARAMETERS = ResourceType(
     "inferway.dev", "v1alpha1", "GatewayParameters", "gatewayparameters"
 )
+GRPC_ROUTES = ResourceType("gateway.networking.k8s.io", "v1", "GRPCRoute", "grpcroutes")
+LEGACY_INFERENCE_POOLS = ResourceType(
+    "inference.networking.x-k8s.io", "v1alpha2", "InferencePool", "inferencepools"
+)
+INFERENCE_POOL_IMPORTS = ResourceType(
+    "inference.networking.x-k8s.io", "v1alpha1", "InferencePoolImport", "inferencepoolimports"
+)
+INFERENCE_OBJECTIVES = ResourceType(
+    "llm-d.ai", "v1alpha2", "InferenceObjective", "inferenceobjectives"
+)
+LEGACY_INFERENCE_OBJECTIVES = ResourceType(
+    "inference.networking.x-k8s.io", "v1alpha2", "InferenceObjective", "inferenceobjectives"
+)
+INFERENCE_MODEL_REWRITES = ResourceType(
+    "llm-d.ai", "v1alpha2", "InferenceModelRewrite", "inferencemodelrewrites"
+)
+LEGACY_INFERENCE_MODEL_REWRITES = ResourceType(
+    "inference.networking.x-k8s.io", "v1alpha2", "InferenceModelRewrite", "inferencemodelrewrites"
+)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import os
 import queue
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,10 +48,11 @@ class Stack:
         return self.state / "kubeconfig"
 
     def listen(self) -> None:
-        """Reads what the process says; an empty line stands for its end."""
+        """Reads what the process says and closes; an empty line stands for its end."""
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.lines.put(line)
+        with self.process.stderr as words:
+            for line in words:
+                self.lines.put(line)
         self.lines.put("")
 
     def wait_for(self, text: str, seconds: float = UP_SECONDS_MAX) -> str:
@@ -79,16 +82,9 @@ class Stack:
 
     def stop(self, number: int = signal.SIGINT) -> int:
         self.process.send_signal(number)
-        try:
-            return self.process.wait(timeout=STOP_SECONDS_MAX)
-        finally:
-            self.close()
-
-    def close(self) -> None:
-        """Lets the reader see the end, so that nothing is left open."""
+        code = self.process.wait(timeout=STOP_SECONDS_MAX)
         self.reader.join(timeout=5)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
+        return code
 
     def kubectl(self, program: str | Path, *args: str, text: str | None = None) -> str:
         """Runs kubectl against the stack; fails with its words."""
@@ -127,15 +123,58 @@ def start(state: Path, *args: str, user: Callable[[], None] | None = None) -> St
 
 def processes_of(state: Path) -> list[int]:
     """Processes whose command line or environment names the state folder."""
-    found = []
     needle = str(state).encode()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        try:
-            text = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
-        except OSError:
-            continue
-        if needle in text:
-            found.append(int(entry.name))
+    return [
+        pid
+        for pid in all_processes()
+        if pid != os.getpid() and needle in proc(pid, "cmdline") + proc(pid, "environ")
+    ]
+
+
+def descendants(root: int) -> list[int]:
+    """All processes below one, whatever namespaces they are in."""
+    children: dict[int, list[int]] = {}
+    for pid in all_processes():
+        fields = proc(pid, "stat").rpartition(b") ")[2].split()
+        if fields:
+            children.setdefault(int(fields[1]), []).append(pid)
+    found: list[int] = []
+    waiting = [root]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += below
     return found
+
+
+def all_processes() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def proc(pid: int, name: str) -> bytes:
+    """A file about a process; empty if it is gone or not ours to read."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""
+
+
+def hold(pids: Sequence[int]) -> dict[int, str]:
+    """Handles that become readable when their processes have ended, with what they run."""
+    held = {}
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            name = proc(pid, "cmdline").replace(bytes(1), b" ").decode()
+            held[os.pidfd_open(pid)] = f"{pid} {name}"
+    return held
+
+
+def wait_for_end(handles: dict[int, str], seconds: float) -> None:
+    """Fails with the names of the processes that outlive the time; closes the handles."""
+    deadline = time.monotonic() + seconds
+    late = []
+    for handle, name in handles.items():
+        if not select.select([handle], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            late.append(name)
+        os.close(handle)
+    assert late == [], f"still there after {seconds} s: {late}"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Stack, processes_of, run, start
+from harness import Stack, descendants, hold, processes_of, run, start, wait_for_end
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
@@ -129,6 +129,9 @@ def test_a_deleted_pod_comes_back(demo: Stack, kubectl: Path) -> None:
 
 
 def test_zz_ctrl_c_leaves_no_process(demo: Stack) -> None:
-    assert processes_of(demo.state) != []
+    below = descendants(demo.process.pid)
+    assert len(below) >= 6
+    handles = hold(below)
     assert demo.stop() == 0
+    wait_for_end(handles, seconds=1)
     assert processes_of(demo.state) == []

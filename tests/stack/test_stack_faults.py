@@ -6,13 +6,12 @@ Method: an empty stack, real kubectl; each fault is caused as it happens to a us
 from __future__ import annotations
 
 import json
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Stack, inferway_command, processes_of, run, start
+from harness import Stack, descendants, hold, inferway_command, run, start, wait_for_end
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
@@ -45,6 +44,7 @@ def test_a_second_up_on_the_same_state_is_refused(empty: Stack) -> None:
     second = start(empty.state, "--empty")
     assert second.process.wait(timeout=30) == 1
     said = second.wait_for("INFERWAY0103")
+    second.reader.join(timeout=5)
     assert f"process {empty.process.pid}" in said
     assert empty.status()["ready"] is True
 
@@ -52,12 +52,11 @@ def test_a_second_up_on_the_same_state_is_refused(empty: Stack) -> None:
 def test_kill_9_ends_every_process_and_loses_nothing(empty: Stack, kubectl: Path) -> None:
     empty.kubectl(kubectl, "apply", "-f", "-", text=SLEEPER)
     empty.kubectl(kubectl, "rollout", "status", "deployment/sleeper", "--timeout=60s")
-    children = processes_of(empty.state)
-    assert len(children) >= 2
-    handles = [os.pidfd_open(pid) for pid in children]
+    below = descendants(empty.process.pid)
+    handles = hold(below)
+    assert sum(name.endswith("sleep 100000 ") for name in handles.values()) == 2
     empty.stop(signal.SIGKILL)
-    for handle in handles:
-        wait_for_end(handle)
+    wait_for_end(handles, seconds=10)
     again = start(empty.state, "--empty")
     again.wait_for("Ctrl-C stops it all.")
     try:
@@ -66,15 +65,6 @@ def test_kill_9_ends_every_process_and_loses_nothing(empty: Stack, kubectl: Path
         assert len(pods) == 2
     finally:
         assert again.stop() == 0
-
-
-def wait_for_end(handle: int) -> None:
-    """A pidfd becomes readable when its process has ended."""
-    import select
-
-    ended, _, _ = select.select([handle], [], [], 10)
-    os.close(handle)
-    assert ended, "a process outlived the stack by 10 s"
 
 
 def test_a_corrupted_state_file_is_named_and_kept(empty: Stack) -> None:

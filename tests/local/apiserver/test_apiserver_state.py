@@ -114,6 +114,22 @@ async def test_a_damaged_file_is_named_and_left_alone(tmp_path: Path) -> None:
     assert file.read_bytes() == damaged
 
 
+async def test_a_full_disk_is_an_answer_and_loses_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        made = await rig.ok("POST", CONFIG_MAPS, config_map("a", {"k": "v"}))
+        connection = rig.server._store._database._connection  # type: ignore[union-attr]
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count={pages}")
+        large = config_map("b", {"k": "x" * 100_000})
+        answer = await rig.call("POST", CONFIG_MAPS, large)
+        assert answer.status == 500
+        assert "the state can not be written: database or disk is full" in answer.message
+        assert (await rig.call("GET", f"{CONFIG_MAPS}/b")).status == 404
+        connection.execute("PRAGMA max_page_count=1000000")
+        await rig.ok("POST", CONFIG_MAPS, large)
+        assert await rig.ok("GET", f"{CONFIG_MAPS}/a") == made
+
+
 async def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     async with running(tmp_path):
         pass

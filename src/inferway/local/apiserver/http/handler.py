@@ -22,6 +22,7 @@ from inferway.local.apiserver.registry import errors
 from inferway.local.apiserver.registry.errors import StatusError
 from inferway.local.apiserver.registry.kinds import KindTable
 from inferway.local.apiserver.registry.options import Target
+from inferway.local.apiserver.storage.values import StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,8 @@ class Handler:
             return await self._answer(request)
         except StatusError as error:
             return failure(error)
+        except StorageError as error:
+            return failure(errors.internal(f"the state can not be written: {error}"))
         except ConnectionError:
             raise
         except Exception:

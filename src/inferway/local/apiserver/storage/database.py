@@ -2,7 +2,8 @@
 
 Knows its tables and what a damaged file looks like. Durability: WAL with synchronous=NORMAL, so a
 committed transaction survives the death of the process (kill -9) but the last ones before a power
-cut may be lost; the file stays consistent. Raises InferwayError INFERWAY0150, 0151 and 0152.
+cut may be lost; the file stays consistent. Raises InferwayError INFERWAY0150, 0151 and 0152, and
+WriteFailedError where the disk takes no more.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inferway.base.errors import InferwayError
+from inferway.local.apiserver.storage.values import WriteFailedError
 
 FORMAT_VERSION = 1
 # WAL pages before SQLite copies them into the main file; 1000 pages are about 4 MB.
@@ -170,13 +172,15 @@ class Database:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._connection.execute("BEGIN IMMEDIATE")
         try:
+            self._connection.execute("BEGIN IMMEDIATE")
             yield self._connection
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            # A full disk may have rolled the transaction back already.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise WriteFailedError(str(error)) from None
 
     def close(self) -> None:
         self._connection.close()

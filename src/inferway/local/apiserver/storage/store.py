@@ -7,6 +7,7 @@ a write costs well under a millisecond, so it runs in the loop. Raises the error
 from __future__ import annotations
 
 import asyncio
+import logging
 from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass
@@ -28,7 +29,10 @@ from inferway.local.apiserver.storage.values import (
     StaleError,
     Stored,
     TooLargeError,
+    WriteFailedError,
 )
+
+logger = logging.getLogger(__name__)
 
 # etcd's default limit for one request, which users of Kubernetes know.
 OBJECT_BYTES_MAX = 1_572_864
@@ -169,10 +173,14 @@ class Store:
         else:
             self._objects[key.resource][key.namespace, key.name] = stored
         self._append(Change(kind, stored, current))
-        self._compact_if_full()
         event = self._changed.pop(key.resource, None)
         if event is not None:
             event.set()
+        try:
+            self._compact_if_full()
+        except WriteFailedError as error:
+            # The write itself is stored; the next one tries to compact again.
+            logger.warning("the log can not be compacted", extra={"data": {"error": str(error)}})
         return stored
 
     def _append(self, change: Change) -> None:
@@ -188,11 +196,12 @@ class Store:
             return
         keep = int(limits.log_revisions_max * (1 - LOG_CUT_FRACTION))
         keep_bytes = int(limits.log_bytes_max * (1 - LOG_CUT_FRACTION))
-        cut = 0
-        while cut < count - 1 and (count - cut > keep or self._log_bytes > keep_bytes):
-            self._log_bytes -= self._log_revisions[cut][1]
+        cut, left_bytes = 0, self._log_bytes
+        while cut < count - 1 and (count - cut > keep or left_bytes > keep_bytes):
+            left_bytes -= self._log_revisions[cut][1]
             cut += 1
-        self.compact(self._log_revisions[cut - 1][0])
+        if cut:
+            self.compact(self._log_revisions[cut - 1][0])
 
     def compact(self, revision: int) -> None:
         """Forgets changes up to a revision; watchers that are behind it have to list again."""

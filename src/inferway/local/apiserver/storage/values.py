@@ -89,5 +89,9 @@ class CompactedError(StorageError):
         super().__init__(f"too old resource version: {asked} ({oldest})")
 
 
+class WriteFailedError(StorageError):
+    """The disk does not take the change; nothing has changed."""
+
+
 class TooLargeError(StorageError):
     """The object is above the limit for one object."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from inferway.api import codec, crds, resources
 from inferway.api.gateway import Gateway, HTTPRoute, ListenerStatus, ReferenceGrant
 from inferway.api.inference import (
@@ -11,6 +15,8 @@ from inferway.api.inference import (
     pool_from_legacy,
 )
 from inferway.api.inferway import GatewayParameters
+from inferway.api.schema.defaulting import apply_defaults
+from inferway.api.schema.load import load_schema
 
 
 def test_a_gateway_is_read_with_its_defaults() -> None:
@@ -145,3 +151,67 @@ def test_named_resources_are_the_kinds_that_we_define() -> None:
 
 def custom_kinds() -> tuple[crds.Definition, ...]:
     return crds.all_definitions()
+
+
+@pytest.mark.parametrize(
+    ("struct", "spec"),
+    [
+        (
+            Gateway,
+            {
+                "gatewayClassName": "c",
+                "addresses": [{"value": "127.0.0.1"}],
+                "allowedListeners": {},
+                "listeners": [
+                    {"name": "a", "port": 1, "protocol": "HTTPS", "tls": {}, "allowedRoutes": {}}
+                ],
+            },
+        ),
+        (
+            HTTPRoute,
+            {
+                "parentRefs": [{"name": "g"}],
+                "rules": [
+                    {
+                        "matches": [{"headers": [{"name": "a", "value": "b"}]}, {"path": {}}],
+                        "backendRefs": [{"name": "s", "port": 1}],
+                        "sessionPersistence": {"cookie": {}},
+                        "filters": [
+                            {"type": "RequestRedirect", "requestRedirect": {}},
+                            {"type": "CORS", "cors": {}},
+                            {
+                                "type": "RequestMirror",
+                                "requestMirror": {
+                                    "backendRef": {"name": "s"},
+                                    "fraction": {"numerator": 1},
+                                },
+                            },
+                        ],
+                    }
+                ],
+            },
+        ),
+        (HTTPRoute, {}),
+        (
+            InferencePool,
+            {
+                "selector": {"matchLabels": {"a": "b"}},
+                "targetPorts": [{"number": 1}],
+                "endpointPickerRef": {"name": "p"},
+            },
+        ),
+        (
+            LegacyInferencePool,
+            {"selector": {"a": "b"}, "targetPortNumber": 1, "extensionRef": {"name": "p"}},
+        ),
+        (GatewayParameters, {}),
+    ],
+)
+def test_readers_see_the_defaults_that_the_server_sets(
+    struct: type[codec.ApiStruct], spec: dict[str, Any]
+) -> None:
+    definition = next(d for d in crds.all_definitions() if d.struct is struct)
+    raw = crds.to_object(definition)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    full = apply_defaults(load_schema(raw), {"spec": spec})
+    full.pop("status", None)
+    assert codec.decode(struct, {"spec": spec}) == codec.decode(struct, full)

@@ -392,3 +392,19 @@ async def test_model_is_rewritten_by_offsets(stack: Stack) -> None:
     (served,) = stack.servers[1].seen
     assert served.body == b'{"model":"tuned-v2","n":1}'
     assert "x-inferway-splice" not in served.headers
+
+
+async def test_more_pools_than_filters_of_their_own(stack: Stack) -> None:
+    """Pools beyond the limit share two filters, and keep their paths and failure modes."""
+    routes = []
+    for number in range(10):
+        pick = ir.Pick("picker/ns/epp", f"/pick/ns/{number}", 5.0, fail_open=number % 2 == 0)
+        match = ir.RequestMatch(ir.PathMatch(ir.MatchKind.PREFIX, f"/{number}"))
+        routes.append(ir.Route(str(number), match, (ir.Share("pool/ns/pool", 1, pick, True),)))
+    await stack.rig.publish(stack.gateway(*routes, strict=False))
+    for number in (0, 9):
+        assert (await stack.post(path=f"/{number}/x")).json()["server"] == "1"
+    assert [item.path for item in stack.picker.seen] == ["/pick/ns/0/0/x", "/pick/ns/9/9/x"]
+    stack.picker.stop()
+    assert (await stack.post(path="/0/x")).status == 200
+    assert (await stack.post(path="/9/x")).status == 503

@@ -6,7 +6,6 @@ plain Service meets nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from envoy.config.route.v3 import route_components_pb2
@@ -18,54 +17,47 @@ from google.protobuf import any_pb2
 
 from inferway.gateway.envoy import pick, splice, usage
 from inferway.gateway.envoy.pack import pack
-from inferway.gateway.translate.ir import Gateway, Share
+from inferway.gateway.translate.ir import Gateway, Pick, Share
 
 
 @dataclass(frozen=True, slots=True)
-class _Filter:
-    name: str
-    build: Callable[[], any_pb2.Any]
-    wanted: Callable[[Share], bool]
+class FilterPlan:
+    """What the entries of a Gateway's routes need together."""
+
+    picks: tuple[Pick, ...]
+
+    @property
+    def splice(self) -> bool:
+        return any(pick.splice for pick in self.picks)
 
 
-def _table() -> tuple[_Filter, ...]:
-    return (
-        # The picker sees the request as the client sent it.
-        _Filter(
-            pick.OPEN_FILTER,
-            lambda: pick.pick_filter(fail_open=True),
-            lambda share: share.pick is not None and share.pick.fail_open,
-        ),
-        _Filter(
-            pick.CLOSED_FILTER,
-            lambda: pick.pick_filter(fail_open=False),
-            lambda share: share.pick is not None and not share.pick.fail_open,
-        ),
-        # Cuts the body by what the picker said.
-        _Filter(
-            splice.SPLICE_FILTER,
-            splice.splice_filter,
-            lambda share: share.pick is not None and share.pick.splice,
-        ),
-        # Responses meet the filters from below: usage is read first.
-        _Filter(usage.JSON_FILTER, usage.json_filter, lambda share: share.pick is not None),
-        _Filter(usage.STREAM_FILTER, usage.stream_filter, lambda share: share.pick is not None),
-    )
-
-
-def http_filters(gateway: Gateway) -> list[hcm_pb2.HttpFilter]:
-    """The filters that some entry of the Gateway needs, and the router."""
-    shares = [
-        share
+def plan_filters(gateway: Gateway) -> FilterPlan:
+    """The picks of all entries, each once, by path."""
+    picks = {
+        share.pick
         for port in gateway.ports
         for host in port.hosts
         for route in host.routes
         for share in route.shares
-    ]
+        if share.pick is not None
+    }
+    return FilterPlan(tuple(sorted(picks, key=lambda pick: pick.path_prefix)))
+
+
+def http_filters(plan: FilterPlan) -> list[hcm_pb2.HttpFilter]:
+    """The table: filters in the order in which a request meets them."""
+    table: list[tuple[str, any_pb2.Any]] = []
+    if plan.picks:
+        # The picker sees the request as the client sent it.
+        table += pick.pick_filters(plan.picks)
+        if plan.splice:
+            # Cuts the body by what the picker said.
+            table.append((splice.SPLICE_FILTER, splice.splice_filter()))
+        # Responses meet the filters from below: usage is read first.
+        table.append((usage.JSON_FILTER, usage.json_filter()))
+        table.append((usage.STREAM_FILTER, usage.stream_filter()))
     filters = [
-        hcm_pb2.HttpFilter(name=entry.name, disabled=True, typed_config=entry.build())
-        for entry in _table()
-        if any(entry.wanted(share) for share in shares)
+        hcm_pb2.HttpFilter(name=name, disabled=True, typed_config=config) for name, config in table
     ]
     # The router's own headers (x-envoy-upstream-service-time and others) are nobody's business.
     router = router_pb2.Router(suppress_envoy_headers=True)
@@ -75,11 +67,11 @@ def http_filters(gateway: Gateway) -> list[hcm_pb2.HttpFilter]:
     ]
 
 
-def entry_filters(share: Share) -> dict[str, any_pb2.Any]:
+def entry_filters(share: Share, plan: FilterPlan) -> dict[str, any_pb2.Any]:
     """What an entry of a route switches on: filter name to its settings there."""
     if share.pick is None:
         return {}
-    name, settings = pick.pick_entry(share.pick)
+    name, settings = pick.pick_entry(share.pick, share=pick.shared(plan.picks))
     plain = pack(route_components_pb2.FilterConfig(config=any_pb2.Any()))
     chosen = {name: settings, usage.JSON_FILTER: plain, usage.STREAM_FILTER: plain}
     if share.pick.splice:

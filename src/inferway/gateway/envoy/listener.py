@@ -13,7 +13,7 @@ from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 from google.protobuf import any_pb2
 
 from inferway.gateway.envoy.feedback import access_logs
-from inferway.gateway.envoy.filters import http_filters
+from inferway.gateway.envoy.filters import http_filters, plan_filters
 from inferway.gateway.envoy.hygiene import early_mutation
 from inferway.gateway.envoy.names import STAT_PREFIX
 from inferway.gateway.envoy.pack import flag, pack, seconds
@@ -86,7 +86,7 @@ def _shared(gateway: Gateway) -> hcm_pb2.HttpConnectionManager:
     """What all ports have in common."""
     manager = hcm_pb2.HttpConnectionManager(
         stat_prefix=STAT_PREFIX,
-        http_filters=http_filters(gateway),
+        http_filters=http_filters(plan_filters(gateway)),
         access_log=access_logs(gateway),
         early_header_mutation_extensions=[early_mutation()],
         local_reply_config=local_replies(),

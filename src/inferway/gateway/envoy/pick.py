@@ -1,14 +1,19 @@
-"""The pick callout: ext_authz over HTTP, once for pools that fail open and once for the others.
+"""The pick callout: ext_authz over HTTP, off until an entry of a route switches it on.
 
-``failure_mode_allow`` has no per-route form, hence two filters. Both are off until an entry of a
-route switches one on and tells it the pool, the picker and the deadline. The destination goes into
-dynamic metadata and never into a header, so that neither a client can set it nor a server see it.
+A pool has a filter of its own, because settings that an entry brings along are built anew for each
+request, which costs a sixth of it. Beyond some pools two filters are shared, and entries bring the
+settings; there are two because ``failure_mode_allow`` has no per-route form. The destination goes
+into dynamic metadata and never into a header, so that neither a client can set it nor a server
+see it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2
 from envoy.type.matcher.v3 import string_pb2
 from envoy.type.v3 import http_status_pb2
@@ -23,33 +28,56 @@ from inferway.gateway.envoy.names import (
 from inferway.gateway.envoy.pack import pack, seconds
 from inferway.gateway.translate.ir import Pick
 
-OPEN_FILTER = "inferway.pick.open"
-CLOSED_FILTER = "inferway.pick.closed"
-# Never used: each entry brings its own. Envoy wants a valid one in the filter itself.
-_UNUSED_PICKER = Pick("inferway-no-picker", "/pick", 1.0, fail_open=False)
+# Each filter costs every request a look at whether it is on.
+OWN_FILTERS_MAX = 8
+_PREFIX = "inferway.pick"
+_OPEN_FILTER = f"{_PREFIX}.open"
+_CLOSED_FILTER = f"{_PREFIX}.closed"
 
 
-def pick_filter(*, fail_open: bool) -> any_pb2.Any:
-    """One of the two filters, for the table of filters."""
+def pick_filters(picks: Sequence[Pick]) -> list[tuple[str, any_pb2.Any]]:
+    """Names and settings of the filters for these picks, for the table of filters."""
+    if shared(picks):
+        # Never asked: each entry brings its own. Envoy wants a valid one in the filter itself.
+        nobody = Pick("inferway-no-picker", "/pick", 1.0, fail_open=False)
+        return [
+            (_OPEN_FILTER, _filter(replace(nobody, fail_open=True))),
+            (_CLOSED_FILTER, _filter(nobody)),
+        ]
+    return [(_own_name(pick), _filter(pick)) for pick in picks]
+
+
+def shared(picks: Sequence[Pick]) -> bool:
+    """Whether there are too many picks for a filter each."""
+    return len(picks) > OWN_FILTERS_MAX
+
+
+def _own_name(pick: Pick) -> str:
+    return _PREFIX + pick.path_prefix.removeprefix("/pick")
+
+
+def _filter(pick: Pick) -> any_pb2.Any:
     message = ext_authz_pb2.ExtAuthz(
         transport_api_version=2,
-        failure_mode_allow=fail_open,
+        failure_mode_allow=pick.fail_open,
         status_on_error=http_status_pb2.HttpStatus(code=503),
         with_request_body=ext_authz_pb2.BufferSettings(max_request_bytes=BODY_BYTES_MAX),
-        http_service=_service(_UNUSED_PICKER),
+        http_service=_service(pick),
     )
     # All of the client's headers, because scorers read sessions, objectives and deadlines there.
     message.allowed_headers.patterns.add().safe_regex.regex = ".*"
     return pack(message)
 
 
-def pick_entry(pick: Pick) -> tuple[str, any_pb2.Any]:
+def pick_entry(pick: Pick, *, share: bool) -> tuple[str, any_pb2.Any]:
     """The filter that an entry switches on, and its settings there."""
+    if not share:
+        return _own_name(pick), pack(route_components_pb2.FilterConfig(config=any_pb2.Any()))
     settings = ext_authz_pb2.CheckSettings(
         with_request_body=ext_authz_pb2.BufferSettings(max_request_bytes=BODY_BYTES_MAX),
         http_service=_service(pick),
     )
-    name = OPEN_FILTER if pick.fail_open else CLOSED_FILTER
+    name = _OPEN_FILTER if pick.fail_open else _CLOSED_FILTER
     return name, pack(ext_authz_pb2.ExtAuthzPerRoute(check_settings=settings))
 
 

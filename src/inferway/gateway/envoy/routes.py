@@ -6,7 +6,7 @@ from envoy.config.route.v3 import route_components_pb2, route_pb2
 
 from inferway.gateway.envoy import headers
 from inferway.gateway.envoy.feedback import picker_id, several_pickers
-from inferway.gateway.envoy.filters import entry_filters
+from inferway.gateway.envoy.filters import FilterPlan, entry_filters, plan_filters
 from inferway.gateway.envoy.listener import route_table_name
 from inferway.gateway.envoy.match import route_match
 from inferway.gateway.envoy.names import BODY_BYTES_MAX, PICKER_HEADER, SERVED_BY_POOL_HEADER
@@ -30,12 +30,13 @@ _SERVICE_RETRY_ON = "connect-failure,refused-stream"
 
 def route_tables(gateway: Gateway, *, pool_header: bool) -> list[route_pb2.RouteConfiguration]:
     """All tables of a Gateway. ``pool_header``: whether answers of pools carry their mark."""
-    builder = _Builder(several_pickers(gateway), pool_header)
+    builder = _Builder(plan_filters(gateway), several_pickers(gateway), pool_header)
     return [builder.table(port) for port in gateway.ports]
 
 
 class _Builder:
-    def __init__(self, tell_apart: bool, pool_header: bool) -> None:
+    def __init__(self, plan: FilterPlan, tell_apart: bool, pool_header: bool) -> None:
+        self._plan = plan
         self._tell_apart = tell_apart
         self._pool_header = pool_header
 
@@ -100,7 +101,7 @@ class _Builder:
         )
         headers.apply_request(entry, share.request)
         headers.apply_response(entry, share.response)
-        for name, settings in sorted(entry_filters(share).items()):
+        for name, settings in sorted(entry_filters(share, self._plan).items()):
             entry.typed_per_filter_config[name].CopyFrom(settings)
         if share.pool and self._pool_header:
             headers.put(entry, SERVED_BY_POOL_HEADER, "true")

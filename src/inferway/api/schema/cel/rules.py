@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from inferway.api.schema import errors
 from inferway.api.schema.cel.evaluate import Scope, evaluate
-from inferway.api.schema.cel.parser import parse
-from inferway.api.schema.cel.tree import CelError, UnsupportedError, names
+from inferway.api.schema.cel.parser import EXPRESSIONS_KEPT_MAX, parse
+from inferway.api.schema.cel.tree import CelError, Node, UnsupportedError, names
 from inferway.api.schema.errors import FieldError, child
 from inferway.api.schema.model import Rule
 from inferway.api.schema.values import type_name
@@ -27,9 +28,9 @@ def check_rules(rules: tuple[Rule, ...], value: Any, old: Any, path: str) -> lis
 
 
 def _check(rule: Rule, value: Any, old: Any, path: str) -> FieldError | None:
-    tree = parse(rule.expression)
+    tree, about_changes = _read(rule.expression)
     variables = {"self": value}
-    if "oldSelf" in names(tree):
+    if about_changes:
         if old is None or rule.optional_old_self:
             return None
         variables["oldSelf"] = old
@@ -40,6 +41,13 @@ def _check(rule: Rule, value: Any, old: Any, path: str) -> FieldError | None:
         text = f"{error} evaluating rule: {rule.message or rule.expression}"
         return errors.invalid(path, type_name(value), text)
     return None if holds is True else _error(rule, value, path, _message(rule, scope))
+
+
+@lru_cache(maxsize=EXPRESSIONS_KEPT_MAX)
+def _read(expression: str) -> tuple[Node, bool]:
+    """The tree of a rule, and whether it compares with the old value."""
+    tree = parse(expression)
+    return tree, "oldSelf" in names(tree)
 
 
 def _message(rule: Rule, scope: Scope) -> str:

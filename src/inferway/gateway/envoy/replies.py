@@ -73,6 +73,12 @@ def _table() -> tuple[_Reply, ...]:
             flags=("UF", "UC", "UR", "LR", "UPE", "URX"),
             retry=True,
         ),
+        *_rare(),
+    )
+
+
+def _rare() -> tuple[_Reply, ...]:
+    return (
         _Reply(
             "The proxy holds more requests than it may.",
             "server_error",

@@ -75,6 +75,13 @@ async def test_tokens_live_ten_minutes_at_least(rig: Rig, seconds: object) -> No
     assert "may not specify a duration less than 10 minutes" in answer.message
 
 
+async def test_a_client_may_be_taken_for_another(rig: Rig) -> None:
+    whoami = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+    answer = await rig.call("POST", whoami, {}, Impersonate_User="jane", Impersonate_Group="dev")
+    info = answer.body["status"]["userInfo"]
+    assert (info["username"], info["groups"]) == ("jane", ["dev", "system:authenticated"])
+
+
 async def test_access_reviews_say_yes(rig: Rig) -> None:
     body = {"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}}
     path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"

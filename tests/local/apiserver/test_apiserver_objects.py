@@ -234,6 +234,18 @@ async def test_namespaces_are_emptied_before_they_go(rig: Rig) -> None:
     assert (await rig.call("GET", "/api/v1/namespaces/n1")).status == 404
 
 
+async def test_the_ground_that_pods_stand_on_comes_back(rig: Rig) -> None:
+    for path in (
+        f"{CORE}/serviceaccounts/default",
+        f"{CONFIG_MAPS}/kube-root-ca.crt",
+        f"{CORE}/services/kubernetes",
+        "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes",
+    ):
+        before = (await rig.ok("GET", path))["metadata"]["uid"]
+        await rig.ok("DELETE", path)
+        assert (await rig.ok("GET", path))["metadata"]["uid"] != before
+
+
 async def test_delete_collection_takes_what_matches(rig: Rig) -> None:
     for name, value in (("a", "x"), ("b", "x"), ("c", "y")):
         await rig.ok("POST", CONFIG_MAPS, config_map(name, labels={"k": value}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import msgspec
 
 from inferway.api.crds import builtin_definitions, to_object
@@ -23,7 +25,8 @@ def bootstrap(registry: Registry, address: str, port: int, ca: str) -> None:
     definitions.load()
     registry.hooks.append(definitions.written)
     registry.hooks.append(Expiry(registry).written)
-    registry.hooks.append(lambda kind, new, old: _on_namespace(registry, ca, kind, new))
+    ground = _Ground(registry, ca, address, port)
+    registry.hooks.append(ground.written)
     for name in NAMESPACES:
         ensure(registry, "", "namespaces", {"metadata": {"name": name}})
     for definition in builtin_definitions():
@@ -31,6 +34,37 @@ def bootstrap(registry: Registry, address: str, port: int, ca: str) -> None:
     for namespace in registry.store.objects("namespaces."):
         _fill_namespace(registry, ca, namespace.key.name)
     _own_service(registry, address, port)
+
+
+# What comes back at once when somebody deletes it, by resource and name.
+_IN_EVERY_NAMESPACE = {("serviceaccounts.", "default"), ("configmaps.", "kube-root-ca.crt")}
+_OWN = {
+    ("services.", "default", "kubernetes"),
+    ("endpointslices.discovery.k8s.io", "default", "kubernetes"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """Keeps the objects that every Pod stands on; a hook of the registry."""
+
+    registry: Registry
+    ca: str
+    address: str
+    port: int
+
+    def written(self, kind: Kind, new: Object | None, old: Object | None) -> None:
+        if kind.resource == "namespaces.":
+            if new and "deletionTimestamp" not in new["metadata"]:
+                _fill_namespace(self.registry, self.ca, new["metadata"]["name"])
+            return
+        if new is not None or old is None:
+            return
+        namespace, name = old["metadata"].get("namespace", ""), old["metadata"]["name"]
+        if (kind.resource, name) in _IN_EVERY_NAMESPACE:
+            _fill_namespace(self.registry, self.ca, namespace)
+        elif (kind.resource, namespace, name) in _OWN:
+            _own_service(self.registry, self.address, self.port)
 
 
 def remembered(obj: Object) -> Object:
@@ -73,11 +107,6 @@ def _target(kinds: KindTable, group: str, plural: str, obj: Object) -> Target:
     return Target(kind, metadata.get("namespace", ""), metadata["name"])
 
 
-def _on_namespace(registry: Registry, ca: str, kind: Kind, new: Object | None) -> None:
-    if kind.resource == "namespaces." and new and "deletionTimestamp" not in new["metadata"]:
-        _fill_namespace(registry, ca, new["metadata"]["name"])
-
-
 def _fill_namespace(registry: Registry, ca: str, namespace: str) -> None:
     """What controllers of a cluster put in every namespace, so that a Pod can start at once."""
     account = {"metadata": {"name": "default", "namespace": namespace}}
@@ -89,8 +118,8 @@ def _fill_namespace(registry: Registry, ca: str, namespace: str) -> None:
         try:
             ensure(registry, "", plural, obj)
         except StatusError as error:
-            # A namespace that is being emptied gets nothing new.
-            if error.code != 403:
+            # A namespace that is being emptied, or is gone, gets nothing new.
+            if error.code not in (403, 404):
                 raise
 
 
@@ -131,6 +160,5 @@ def _own_service(registry: Registry, address: str, port: int) -> None:
             continue
         current = registry.get(target)
         if any(current.get(key) != value for key, value in obj.items() if key != "metadata"):
-            # The stack was started on another address.
+            # The stack was started on another address; the hook brings the new one.
             registry.remove(target, current, stored.revision)
-            registry.create(target, obj, _MANAGER)

@@ -259,3 +259,14 @@ def test_what_an_update_leaves_alone_is_not_judged_again() -> None:
         "spec.listeners[0].hostname"
     ]
     assert validate(GATEWAY, new) != []
+
+
+def test_a_field_that_a_new_definition_does_not_have_is_no_change() -> None:
+    schema = load_schema(
+        {
+            "type": "object",
+            "properties": {"spec": {"type": "object", "required": ["a"], "properties": {"a": {}}}},
+        }
+    )
+    assert validate(schema, {"spec": {}}, {"spec": {"gone": 1}}) == []
+    assert len(validate(schema, {"spec": {}})) == 1

@@ -7,7 +7,9 @@ from typing import Any
 
 from inferway.api.schema import errors
 from inferway.api.schema.cel.rules import check_rules
+from inferway.api.schema.defaulting import apply_defaults
 from inferway.api.schema.errors import FieldError, child
+from inferway.api.schema.fields import prune
 from inferway.api.schema.formats import fits
 from inferway.api.schema.model import Rule, Schema
 from inferway.api.schema.values import matches, type_name
@@ -32,6 +34,9 @@ def validate(
     about changes. What an update leaves as it was is not judged again (Kubernetes calls this
     ratcheting), so that a stricter definition does not lock existing objects.
     """
+    if old is not None:
+        # What is kept may come from another definition of the kind.
+        old = apply_defaults(schema, prune(schema, old))
     found: list[FieldError] = []
     for error in _judge(schema, value, path, old):
         found.append(error)

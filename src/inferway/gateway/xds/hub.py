@@ -107,7 +107,9 @@ class Hub:
         """Makes ``built`` what the proxies of a Gateway should have. ``tag`` never falls."""
         fleet = self._fleets.setdefault(key, _Fleet())
         fleet.built, fleet.tag = built, tag
-        fleet.last_good.forget(built.at(Site()))
+        # Names are the same at every site; one that is in use is built anyway.
+        site = fleet.connections[0].node.site if fleet.connections else Site()
+        fleet.last_good.forget(built.at(site))
         self._push(key, fleet)
 
     def withdraw(self, key: str) -> None:

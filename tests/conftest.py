@@ -1,4 +1,7 @@
-"""Real programs for every test: kubectl and helm from build/tools, fetched where missing."""
+"""What every test shares: real programs, and properties that do not depend on the machine's load.
+
+kubectl and helm come from build/tools and are fetched where they are missing.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "build" / "tools"
+
+
+# An example that takes long on a busy machine is no finding; whole tests have a time limit.
+settings.register_profile("inferway", deadline=None)
+settings.load_profile("inferway")
 
 
 def _tool(name: str) -> Path:

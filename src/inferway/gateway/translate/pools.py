@@ -19,8 +19,9 @@ FEEDBACK_PORT = "feedback"
 PICK_TIMEOUT_ANNOTATION = "inferway.dev/pick-timeout"
 MODEL_REWRITE_ANNOTATION = "inferway.dev/model-rewrite"
 # A request that the picker holds in its queue is a callout that waits, so this is the longest
-# queueing time, and the time until a hung picker is given up.
-PICK_SECONDS = 30.0
+# queueing time, and the time until a hung picker is given up. Five seconds is what a client bears
+# before an answer from a fallback is better than one from the picker.
+PICK_SECONDS = 5.0
 PICK_SECONDS_MAX = 600.0
 _H2C = ("kubernetes.io/h2c",)
 

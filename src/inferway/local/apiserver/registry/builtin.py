@@ -29,7 +29,7 @@ def builtin_kinds() -> tuple[Kind, ...]:
             printer=printers.get(f"{kind.plural}.{kind.group}"),
             selectable=frozenset(SELECTABLE.get(kind.resource, ())),
         )
-        for kind in (*_core(), *_workloads(), *_others(), *_reviews())
+        for kind in (*_core(), *_pods(), *_workloads(), *_others(), *_reviews())
     )
 
 
@@ -58,25 +58,6 @@ def _core() -> tuple[Kind, ...]:
             subresources=_STATUS,
             strategy=Strategy(status_keeps_metadata=True),
         ),
-        Kind(
-            "",
-            "v1",
-            "PersistentVolumeClaim",
-            "persistentvolumeclaims",
-            short_names=("pvc",),
-            subresources=_STATUS,
-            strategy=returns,
-        ),
-        Kind(
-            "",
-            "v1",
-            "Pod",
-            "pods",
-            short_names=("po",),
-            categories=_ALL,
-            subresources=frozenset({"status", "log", "binding", "eviction", "portforward"}),
-            strategy=strategies.POD,
-        ),
         Kind("", "v1", "Secret", "secrets", strategy=strategies.SECRET),
         Kind(
             "",
@@ -96,6 +77,30 @@ def _core() -> tuple[Kind, ...]:
             short_names=("sa",),
             subresources=frozenset({"token"}),
             strategy=returns,
+        ),
+    )
+
+
+def _pods() -> tuple[Kind, ...]:
+    return (
+        Kind(
+            "",
+            "v1",
+            "PersistentVolumeClaim",
+            "persistentvolumeclaims",
+            short_names=("pvc",),
+            subresources=_STATUS,
+            strategy=Strategy(returns_deleted=True),
+        ),
+        Kind(
+            "",
+            "v1",
+            "Pod",
+            "pods",
+            short_names=("po",),
+            categories=_ALL,
+            subresources=frozenset({"status", "log", "binding", "eviction", "portforward"}),
+            strategy=strategies.POD,
         ),
     )
 

@@ -227,6 +227,11 @@ async def _reasons(stack: Cluster, pod: str, wanted: set[str]) -> list[tuple[str
 
 
 async def test_a_program_that_cannot_start_and_one_that_crashes(stack: Cluster) -> None:
+    words = shell("echo why; exit 4", terminationMessagePolicy="FallbackToLogsOnError")
+    await stack.create_pod("words", {"containers": [words], "restartPolicy": "Never"})
+    pod = await stack.pod_until("words", phase("Failed"))
+    assert container_state(pod, "main")["state"]["terminated"]["message"] == "why\n"
+
     missing = {"name": "main", "image": "busybox", "command": ["no-such-program"]}
     await stack.create_pod("missing", {"containers": [missing], "restartPolicy": "Never"})
     pod = await stack.pod_until("missing", phase("Failed"))

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inferway.api.pods import Container, Pod
-from inferway.base import quantities
 from inferway.local.node import images
 from inferway.local.node.environment import (
     EnvironmentSources,
@@ -179,12 +178,6 @@ def _limits() -> dict[str, tuple[int, int]]:
     """No core files; memory limits are a control group's, as an address space says too little."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     return {"RLIMIT_CORE": (0, hard)}
-
-
-def memory_limit(container: Container) -> int | None:
-    """Bytes, or None without a limit."""
-    limit = container.resources.limits.get("memory")
-    return None if limit is None else int(quantities.parse(limit))
 
 
 def wants_host_network(pod: Pod, mappings: list[images.Mapping], *, isolated: bool) -> bool:

@@ -14,6 +14,9 @@ from pathlib import Path
 from inferway.local.node.sandbox.logfile import FILES_MAX
 
 READ_BYTES = 256 * 1024
+# A kubelet's limits of a message that is taken from a log.
+MESSAGE_LINES_MAX = 80
+MESSAGE_BYTES_MAX = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,16 @@ def stored_lines(path: Path) -> list[bytes]:
             data = file.read_bytes()
             lines += data[: data.rfind(b"\n") + 1].splitlines()
     return lines
+
+
+def last_words(path: Path) -> str:
+    """The end of a log as a termination message: at most 80 lines and 2048 bytes."""
+    try:
+        lines = stored_lines(path)
+    except OSError:
+        return ""
+    texts = list(select(lines, LogQuery(tail_lines=MESSAGE_LINES_MAX)))
+    return b"".join(texts)[-MESSAGE_BYTES_MAX:].decode(errors="replace")
 
 
 class LogTail:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from inferway.api.resources import CONFIG_MAPS, PODS, SECRETS, SERVICES
+from inferway.api.resources import CONFIG_MAPS, PODS, SECRETS, SERVICE_ACCOUNTS, SERVICES
 from inferway.base.errors import InferwayError
 from inferway.cluster.client import KubeClient
 from inferway.cluster.events import EventRecorder
@@ -24,6 +24,7 @@ from inferway.cluster.store import Key
 from inferway.local.node import capacity, images
 from inferway.local.node.addresses import PodAddresses
 from inferway.local.node.face import Face
+from inferway.local.node.limits import detect_limits
 from inferway.local.node.options import NodeOptions
 from inferway.local.node.parts import (
     Caches,
@@ -58,7 +59,10 @@ async def run(client: KubeClient, options: NodeOptions) -> None:
     async with Launcher() as launcher, Prober() as prober, asyncio.TaskGroup() as group:
         isolation = await _isolation(launcher, options)
         caches = Caches(
-            Informer(client, CONFIG_MAPS), Informer(client, SECRETS), Informer(client, SERVICES)
+            Informer(client, CONFIG_MAPS),
+            Informer(client, SECRETS),
+            Informer(client, SERVICES),
+            Informer(client, SERVICE_ACCOUNTS),
         )
         pods: Informer[Object] = Informer(client, PODS, fields=f"spec.nodeName={options.name}")
         server = urlsplit(client.config.server)
@@ -78,11 +82,15 @@ async def run(client: KubeClient, options: NodeOptions) -> None:
             port_offset=needed_port_offset(options.host_ip),
             changes=ChangeBell(),
             steady=SteadyClock(),
+            limits=detect_limits(),
         )
         node = Node(parts, records, pods, group)
         face = Face(options, node, client.config.ca)
-        async with _listening(face, options):
-            await node.run(Registration(parts, claimed, face.port))
+        try:
+            async with _listening(face, options):
+                await node.run(Registration(parts, claimed, face.port))
+        finally:
+            parts.limits.close()
 
 
 @asynccontextmanager
@@ -130,7 +138,8 @@ class Node:
     async def run(self, registration: Registration) -> None:
         """Works until cancelled."""
         parts = self._parts
-        caches = (parts.caches.config_maps, parts.caches.secrets, parts.caches.services)
+        shared = parts.caches
+        caches = (shared.config_maps, shared.secrets, shared.services, shared.accounts)
         background = [
             self._group.create_task(cache.run(), name=f"{cache.resource.plural} cache")
             for cache in (*caches, self._pods)

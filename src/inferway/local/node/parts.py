@@ -24,6 +24,7 @@ from inferway.cluster.store import Key
 from inferway.local.node.addresses import PodAddresses
 from inferway.local.node.images import ImageTable
 from inferway.local.node.launching import Machine
+from inferway.local.node.limits import Limits
 from inferway.local.node.options import NodeOptions
 from inferway.local.node.prober import Prober
 from inferway.local.node.sandboxes import Isolation, Launcher
@@ -43,6 +44,7 @@ class Caches:
     config_maps: Informer[Object]
     secrets: Informer[Object]
     services: Informer[Object]
+    accounts: Informer[Object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class NodeParts:
     port_offset: int
     changes: ChangeBell
     steady: SteadyClock
+    limits: Limits
 
     def pick_socket(self, uid: str) -> str:
         """Where a picker of this Pod serves picks; the kernel allows 107 bytes."""

@@ -160,7 +160,8 @@ class PodFolder:
         if not spec.automount_service_account_token:
             return False
         name = spec.service_account_name or "default"
-        account = await self.parts.fetch(SERVICE_ACCOUNTS, self.pod.metadata.namespace, name)
+        accounts = self.parts.caches.accounts
+        account = await self.parts.find(accounts, self.pod.metadata.namespace, name)
         if account is None:
             # The API server's admission refuses such Pods; without it the account may come later.
             raise MissingError(f'serviceaccount "{name}" not found')

@@ -54,7 +54,10 @@ class Registration:
         parts, options = self._parts, self._parts.options
         wanted = capacity.node_object(options, parts.isolation.annotation)
         annotation = wanted["metadata"]["annotations"]
-        offset = {"inferway.dev/privileged-port-offset": str(parts.port_offset)}
+        offset = {
+            "inferway.dev/privileged-port-offset": str(parts.port_offset),
+            "inferway.dev/limits": parts.limits.annotation,
+        }
         wanted["metadata"]["annotations"] = {**annotation, **offset}
         try:
             current = await parts.client.create(NODES, wanted)

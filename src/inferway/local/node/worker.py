@@ -10,6 +10,7 @@ import logging
 import shutil
 import signal
 from collections.abc import Awaitable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from inferway.cluster.status import write_status
 from inferway.local.node import images, launching
 from inferway.local.node.addressing import PodAddress, pod_address
 from inferway.local.node.environment import MissingError, service_variables
+from inferway.local.node.logreader import last_words
 from inferway.local.node.machine import values as v
 from inferway.local.node.machine.plan import read_plan
 from inferway.local.node.machine.pod import PodMachine
@@ -38,6 +40,7 @@ Object = dict[str, Any]
 # A machine that wants a look at once gets it after the loop had a turn for others.
 TICK_SECONDS_MIN = 0.01
 STATUS_RETRY_SECONDS = 1.0
+STATUS_SETTLE_SECONDS = 0.02
 HOOK_SECONDS_MAX = 3600.0
 # Killing the processes of a Pod takes milliseconds.
 END_SECONDS_MAX = 3.0
@@ -272,11 +275,23 @@ class PodWorker:
             case "failed":
                 self._put(v.StartFailed(event.ident, event.reason, event.message))
             case "exited":
-                self._put(v.Exited(event.ident, event.code))
+                message = self._last_words(event.ident, event.code)
+                killed = self._parts.limits.was_out_of_memory(self.uid, event.ident)
+                reason = "OOMKilled" if killed and event.code == 137 else ""
+                self._put(v.Exited(event.ident, event.code, message, reason))
             case "gone":
                 self._sandbox = None
                 self._records.remove(self.uid)
                 self._put(v.SandboxGone())
+
+    def _last_words(self, name: str, code: int) -> str:
+        """The end of the log, for containers that want it as their termination message."""
+        state = self._machine.containers[name]
+        policy = state.plan.spec.termination_message_policy
+        if code == 0 or policy != "FallbackToLogsOnError":
+            return ""
+        path = launching.log_file(self.logs, name, state.restart_count)
+        return last_words(path)
 
     def _end_sandbox(self) -> None:
         if self._sandbox is None:
@@ -320,7 +335,8 @@ class PodWorker:
         if "INFERWAY_PICK_SOCKET" in launch.env:
             await self._announce(launch.env["INFERWAY_PICK_SOCKET"])
         if self._sandbox is not None:
-            self._sandbox.start(name, launch)
+            group = self._parts.limits.group(self.uid, container)
+            self._sandbox.start(name, replace(launch, cgroup=group))
 
     async def _announce(self, path: str) -> None:
         key = "inferway.dev/pick-socket"
@@ -381,6 +397,8 @@ class PodWorker:
     async def _keep_status(self) -> None:
         while True:
             await self._status_wanted.wait()
+            # A container starts within this time, so that one write tells of it.
+            await asyncio.sleep(STATUS_SETTLE_SECONDS)
             self._status_wanted.clear()
             try:
                 await self._write_status()
@@ -407,6 +425,7 @@ class PodWorker:
         self._records.remove(self.uid)
         self._parts.addresses.release(self.uid)
         self._folder.remove()
+        self._parts.limits.remove(self.uid)
         if self.gone or not self.keep_object:
             shutil.rmtree(self.logs, ignore_errors=True)
 

@@ -412,3 +412,11 @@ def test_no_order_of_events_breaks_the_machine(events: list[tuple[Any, float]]) 
         assert pod.status()["phase"] in {"Pending", "Running", "Succeeded", "Failed"}
         pod.go(pod.at + pause)
     assert pod.log.count("finish") <= 1
+
+
+def test_an_init_container_that_is_done_asks_for_no_tick() -> None:
+    pod = Script({"initContainers": [main("init"), sidecar()], "containers": [main()]})
+    pod.ready()
+    pod.started("init")
+    assert pod.exited("init") == ["start side"]
+    assert pod.machine.next_at() is None

@@ -66,6 +66,7 @@ class PodMachine:
         self._sandbox = ""
         self._retry_at: float | None = None
         self._end_deadline = 0.0
+        self._looked_at = now
         self.containers: dict[str, ContainerState] = {}
         waiting = INITIALIZING if plan.init_containers else CREATING
         for container in (*plan.init_containers, *plan.containers):
@@ -81,6 +82,7 @@ class PodMachine:
         """Takes one event."""
         self._note(event, now)
         self._sync(now)
+        self._looked_at = now
         commands = list(self._commands)
         self._commands.clear()
         return commands
@@ -94,7 +96,8 @@ class PodMachine:
         for state in self.containers.values():
             moments = (state.next_look(), state.next_push(), self._restart_at(state))
             times.extend(moment for moment in moments if moment is not None)
-        return min(times, default=None)
+        # What was due at the last look and was not done waits for an event, not for the time.
+        return min((moment for moment in times if moment > self._looked_at), default=None)
 
     # Facts.
 
@@ -299,7 +302,8 @@ class PodMachine:
 
     def _restarts_any(self, state: ContainerState) -> bool:
         if state.plan.is_init and not state.plan.sidecar:
-            return not self.initialized and self.plan.restart_policy != "Never"
+            failed = state.ending is not None and state.ending.code != 0
+            return failed and not self.initialized and self.plan.restart_policy != "Never"
         return self._restarts(state)
 
     def _end_all(self, grace_seconds: float, now: float) -> bool:

@@ -200,17 +200,21 @@ async def test_client_can_not_choose(stack: Stack) -> None:
     assert used != {"2"}
 
 
-async def test_answer_of_the_picker_passes_untouched(stack: Stack) -> None:
-    await stack.serve(fail_open=True)
-    shed = b'{"error": {"message": "busy", "type": "overloaded", "param": null, "code": 429}}'
+@pytest.mark.parametrize("fail_open", [True, False])
+@pytest.mark.parametrize(("said", "status"), [(429, 429), (463, 503)])
+async def test_answer_of_the_picker_passes_untouched(
+    stack: Stack, said: int, status: int, fail_open: bool
+) -> None:
+    await stack.serve(fail_open=fail_open)
+    shed = b'{"error": {"message": "busy 50%", "type": "overloaded", "param": null, "code": 1}}'
 
     async def busy(_: HttpRequest, writer: asyncio.StreamWriter) -> None:
         headers = {"content-type": "application/json", "retry-after": "2", "retry-after-ms": "1500"}
-        answer(writer, shed, status=429, headers=headers)
+        answer(writer, shed, status=said, headers=headers)
 
     stack.picker.handler = busy
     reply = await stack.post()
-    assert (reply.status, reply.body) == (429, shed)
+    assert (reply.status, reply.body) == (status, shed)
     assert reply.headers["retry-after-ms"] == "1500"
     assert reply.headers["content-type"] == "application/json"
 

@@ -18,6 +18,7 @@ from fake_server import FakeServer
 from inferway.base.clock import SystemClock
 from inferway.base.errors import InferwayError
 from inferway.picker import flags, health
+from inferway.picker.answers import DECIDED_UNAVAILABLE_STATUS
 from inferway.picker.callout import Proxies
 from inferway.picker.run import Picker
 from inferway.scheduling.policy import CostPolicy
@@ -140,7 +141,7 @@ async def test_head_is_answered_without_a_body() -> None:
                 writer.write(b"HEAD /pick/ns/p/v1/models HTTP/1.1\r\nhost: x\r\n\r\n")
                 async with asyncio.timeout(DEADLINE_SECONDS):
                     head = await reader.readuntil(b"\r\n\r\n")
-                assert head.startswith(b"HTTP/1.1 503 ")
+                assert head.startswith(b"HTTP/1.1 463 ")
         finally:
             writer.close()
 
@@ -176,10 +177,10 @@ async def test_another_pool_and_a_proxy_that_leaves() -> None:
             assert "ns/p" in (await answer.json())["error"]["message"]
 
 
-async def test_no_endpoint_is_503_with_retry() -> None:
+async def test_no_endpoint_is_a_decision_with_retry() -> None:
     async with picker_for() as picker:
         status, headers, body = await ask(picker, {"model": "m", "prompt": "x"})
-    assert status == 503
+    assert status == DECIDED_UNAVAILABLE_STATUS
     assert headers["retry-after"] == "1"
     assert headers["retry-after-ms"] == "1000"
     assert headers["x-should-retry"] == "true"

@@ -6,6 +6,11 @@ import math
 
 import msgspec
 
+# A decided 503 on its way to the proxy, which says 503 to the client. Envoy takes every 5xx of a
+# callout for a broken picker: where failure opens the request would pass although the picker
+# refused it, and where it closes the client would not learn why.
+DECIDED_UNAVAILABLE_STATUS = 463
+
 # The word that clients of OpenAI's API see as ``error.type``, by status.
 _TYPES = {
     400: "invalid_request_error",
@@ -13,6 +18,7 @@ _TYPES = {
     413: "invalid_request_error",
     429: "rate_limit_error",
     431: "invalid_request_error",
+    DECIDED_UNAVAILABLE_STATUS: "server_error",
     503: "server_error",
 }
 _REASONS = {
@@ -22,6 +28,7 @@ _REASONS = {
     413: b"Content Too Large",
     429: b"Too Many Requests",
     431: b"Request Header Fields Too Large",
+    DECIDED_UNAVAILABLE_STATUS: b"Decided Service Unavailable",
     503: b"Service Unavailable",
 }
 

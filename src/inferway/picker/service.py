@@ -28,7 +28,7 @@ ROUTES_MAX = 1024
 ROUTE_BYTES_MAX = 512
 
 _STATUS = {
-    RefusalReason.NO_ENDPOINT: (503, "no_endpoint"),
+    RefusalReason.NO_ENDPOINT: (answers.DECIDED_UNAVAILABLE_STATUS, "no_endpoint"),
     RefusalReason.UNKNOWN_MODEL: (404, "model_not_found"),
     RefusalReason.SHED: (429, "shed"),
 }

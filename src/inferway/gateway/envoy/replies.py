@@ -18,6 +18,10 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 
 from inferway.gateway.envoy.pack import pack
 
+# A picker's word for a decided 503. Envoy takes every 5xx of a callout for a broken picker, which
+# would let the request pass where failure opens and hide the reason where it closes.
+DECIDED_UNAVAILABLE_STATUS = 463
+
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
@@ -110,6 +114,7 @@ def error_body(message: str, type_: str, code: str) -> str:
 def local_replies() -> hcm_pb2.LocalReplyConfig:
     """The mappers, most specific cause first."""
     config = hcm_pb2.LocalReplyConfig()
+    _say_decided_unavailable(config)
     for reply in _table():
         mapper = config.mappers.add()
         mapper.filter.CopyFrom(_filter(reply))
@@ -124,12 +129,28 @@ def local_replies() -> hcm_pb2.LocalReplyConfig:
     return config
 
 
+def _say_decided_unavailable(config: hcm_pb2.LocalReplyConfig) -> None:
+    """503 for the client where the picker decided so; its body and headers stay as they are."""
+    mapper = config.mappers.add()
+    mapper.filter.CopyFrom(
+        _expression(
+            "response.code_details == 'ext_authz_denied' && "
+            f"response.code == {DECIDED_UNAVAILABLE_STATUS}"
+        )
+    )
+    mapper.status_code.value = 503
+
+
 def _filter(reply: _Reply) -> Any:
     if reply.flags:
         return accesslog_pb2.AccessLogFilter(
             response_flag_filter=accesslog_pb2.ResponseFlagFilter(flags=reply.flags)
         )
-    expression = cel_pb2.ExpressionFilter(expression=f"response.code_details == '{reply.details}'")
+    return _expression(f"response.code_details == '{reply.details}'")
+
+
+def _expression(text: str) -> Any:
+    expression = cel_pb2.ExpressionFilter(expression=text)
     return accesslog_pb2.AccessLogFilter(
         extension_filter=accesslog_pb2.ExtensionFilter(
             name="envoy.access_loggers.extension_filters.cel", typed_config=pack(expression)

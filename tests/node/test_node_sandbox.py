@@ -19,6 +19,8 @@ import pytest
 from node_cluster import eventually
 from test_node_pods import http_get, processes_with
 
+from inferway.local.node.sandboxes import Launch, Launcher, SandboxEvent
+
 pytestmark = pytest.mark.slow
 RIG = Path(__file__).with_name("sandbox_rig.py")
 SOURCES = Path(__file__).parents[2] / "src"
@@ -139,3 +141,24 @@ async def test_a_killed_pause_takes_its_pod_along(tmp_path: Path) -> None:
     await rig.until(kind="gone")
     await rig.process.wait()
     await eventually(lambda: not processes_with("sleep 98015"), 3.0)
+
+
+async def test_messages_wait_for_a_busy_pause(tmp_path: Path) -> None:
+    async with Launcher() as launcher:
+        isolation = await launcher.detect()
+        heard: list[SandboxEvent] = []
+        sandbox = await launcher.create(isolation, "", "busy", heard.append)
+        long = "x" * 50_000
+        for number in range(30):
+            launch = Launch(
+                ["true"], {"PATH": "/usr/bin:/bin", "A": long}, str(tmp_path / f"{number}.log")
+            )
+            sandbox.start(f"c{number}", launch)
+        # One of two megabytes travels in a memory file; its end is the kernel's word on it.
+        huge = Launch(["true"], {"PATH": "/bin", "A": "y" * 2_000_000}, str(tmp_path / "huge.log"))
+        sandbox.start("huge", huge)
+        await eventually(lambda: len([e for e in heard if e.kind == "exited"]) == 30)
+        failed = await eventually(lambda: [e for e in heard if e.kind == "failed"])
+        assert "Argument list too long" in failed[0].message
+        sandbox.end()
+        await sandbox.closed.wait()

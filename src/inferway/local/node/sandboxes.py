@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -91,6 +92,7 @@ class Sandbox:
         self._address = address
         self._notify = notify
         self._executions: dict[str, asyncio.Future[tuple[int, bytes]]] = {}
+        self._outbox: deque[tuple[tuple[Any, ...], tuple[int, ...]]] = deque()
         self._serial = 0
         sock.setblocking(False)
         asyncio.get_running_loop().add_reader(sock, self._read)
@@ -132,15 +134,35 @@ class Sandbox:
     def _send(self, message: tuple[Any, ...], descriptors: tuple[int, ...] = ()) -> None:
         if self.closed.is_set():
             return
-        try:
-            messages.send(self._sock, message, descriptors)
-        except OSError as error:
-            # A pause that takes nothing is stuck; its end is reported as the Pod's.
-            _log.warning(
-                "a pause process does not take messages",
-                extra={"data": {"pid": self.pid, "error": str(error)}},
-            )
-            self.kill()
+        # Copies, because the caller closes its own and the message may have to wait.
+        self._outbox.append((message, tuple(os.dup(number) for number in descriptors)))
+        if len(self._outbox) == 1:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Sends what waits; a pause that is busy starting a container takes it a little later."""
+        loop = asyncio.get_running_loop()
+        while self._outbox:
+            message, descriptors = self._outbox[0]
+            try:
+                messages.send(self._sock, message, descriptors)
+            except BlockingIOError:
+                loop.add_writer(self._sock, self._flush)
+                return
+            except OSError as error:
+                data = {"pid": self.pid, "error": str(error)}
+                _log.debug("a pause process takes no messages", extra={"data": data})
+                self.kill()
+                self._drop_outbox()
+                break
+            self._outbox.popleft()
+            _close_all(descriptors)
+        loop.remove_writer(self._sock)
+
+    def _drop_outbox(self) -> None:
+        for _, descriptors in self._outbox:
+            _close_all(descriptors)
+        self._outbox.clear()
 
     def _read(self) -> None:
         try:
@@ -182,13 +204,21 @@ class Sandbox:
     def _close(self) -> None:
         if self.closed.is_set():
             return
-        asyncio.get_running_loop().remove_reader(self._sock)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._sock)
+        loop.remove_writer(self._sock)
         self._sock.close()
         self.closed.set()
+        self._drop_outbox()
         for future in self._executions.values():
             if not future.done():
                 future.set_result((137, b"the Pod has ended"))
         self._notify(SandboxEvent("gone"))
+
+
+def _close_all(descriptors: tuple[int, ...]) -> None:
+    for number in descriptors:
+        os.close(number)
 
 
 def listening_socket(address: str, port: int) -> socket.socket:

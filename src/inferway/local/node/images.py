@@ -148,9 +148,8 @@ def resolve(
     """The argument vector. ``find`` gives the path of a program by its name, None if missing."""
     words = [*command, *args]
     if not mapping.run:
-        # An image without a program of its own: its default command, unless one is given.
-        argv = words if command else [*mapping.default, *args]
-        return Program(_with_python(argv, python), mapping)
+        # An image without a program of its own: args alone take the place of its default command.
+        return Program(_with_python(words or list(mapping.default), python), mapping)
     for beginning in mapping.strip:
         if tuple(words[: len(beginning)]) == beginning:
             words = words[len(beginning) :]

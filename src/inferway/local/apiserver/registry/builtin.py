@@ -106,8 +106,11 @@ def _pods() -> tuple[Kind, ...]:
 
 
 def _workloads() -> tuple[Kind, ...]:
-    scaled = frozenset({"status", "scale"})
-    scale = ScalePaths(selector=("spec", "selector"))
+    scalable = (
+        ("Deployment", "deployments", "deploy"),
+        ("ReplicaSet", "replicasets", "rs"),
+        ("StatefulSet", "statefulsets", "sts"),
+    )
     return (
         Kind(
             "apps",
@@ -119,38 +122,19 @@ def _workloads() -> tuple[Kind, ...]:
             subresources=_STATUS,
             strategy=_SPEC,
         ),
-        Kind(
-            "apps",
-            "v1",
-            "Deployment",
-            "deployments",
-            short_names=("deploy",),
-            categories=_ALL,
-            subresources=scaled,
-            scale=scale,
-            strategy=_SPEC,
-        ),
-        Kind(
-            "apps",
-            "v1",
-            "ReplicaSet",
-            "replicasets",
-            short_names=("rs",),
-            categories=_ALL,
-            subresources=scaled,
-            scale=scale,
-            strategy=_SPEC,
-        ),
-        Kind(
-            "apps",
-            "v1",
-            "StatefulSet",
-            "statefulsets",
-            short_names=("sts",),
-            categories=_ALL,
-            subresources=scaled,
-            scale=scale,
-            strategy=_SPEC,
+        *(
+            Kind(
+                "apps",
+                "v1",
+                kind,
+                plural,
+                short_names=(short,),
+                categories=_ALL,
+                subresources=frozenset({"status", "scale"}),
+                scale=ScalePaths(selector=("spec", "selector")),
+                strategy=_SPEC,
+            )
+            for kind, plural, short in scalable
         ),
         Kind(
             "autoscaling",

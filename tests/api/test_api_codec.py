@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from inferway.api import codec, conditions, labels
+from inferway.api import codec, labels
 from inferway.api.apps import Deployment
 from inferway.api.core import Container, Node, Pod, Secret, Service
 from inferway.api.discovery import EndpointSlice
-from inferway.api.meta import Condition, LabelSelector, LabelSelectorRequirement
+from inferway.api.meta import LabelSelector, LabelSelectorRequirement
 
 POD = {
     "apiVersion": "v1",
@@ -141,23 +141,3 @@ def test_structured_selectors() -> None:
     assert labels.from_label_selector(LabelSelector()).matches({})
     assert not labels.from_label_selector(None).matches({})
     assert not labels.from_labels({}).matches({"a": "1"})
-
-
-def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
-    new = Condition(type="Accepted", status="True", reason="Accepted")
-    first = conditions.set_condition((), new, 0.0)
-    assert first[0].last_transition_time == "1970-01-01T00:00:00Z"
-    again = Condition(type="Accepted", status="True", reason="Other", observed_generation=2)
-    second = conditions.set_condition(first, again, 60.0)
-    assert second[0].last_transition_time == "1970-01-01T00:00:00Z"
-    assert (second[0].reason, second[0].observed_generation) == ("Other", 2)
-    third = conditions.set_condition(second, Condition(type="Accepted", status="False"), 60.0)
-    assert third[0].last_transition_time == "1970-01-01T00:01:00Z"
-    assert set(codec.encode(third[0])) == {
-        "type",
-        "status",
-        "observedGeneration",
-        "lastTransitionTime",
-        "reason",
-        "message",
-    }

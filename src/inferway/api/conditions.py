@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 from inferway.api.meta import Condition
-from inferway.base.clock import rfc3339
 
 TRUE = "True"
 FALSE = "False"
@@ -99,27 +98,6 @@ class RouteReason(StrEnum):
     UNSUPPORTED_PROTOCOL = "UnsupportedProtocol"
 
 
-class ListenerSetReason(StrEnum):
-    ACCEPTED = "Accepted"
-    NOT_ALLOWED = "NotAllowed"
-    PARENT_NOT_ACCEPTED = "ParentNotAccepted"
-    LISTENERS_NOT_VALID = "ListenersNotValid"
-    INVALID = "Invalid"
-    PENDING = "Pending"
-    PROGRAMMED = "Programmed"
-
-
-class PolicyReason(StrEnum):
-    ACCEPTED = "Accepted"
-    CONFLICTED = "Conflicted"
-    INVALID = "Invalid"
-    TARGET_NOT_FOUND = "TargetNotFound"
-    NO_VALID_CA_CERTIFICATE = "NoValidCACertificate"
-    RESOLVED_REFS = "ResolvedRefs"
-    INVALID_CA_CERTIFICATE_REF = "InvalidCACertificateRef"
-    INVALID_KIND = "InvalidKind"
-
-
 class PoolReason(StrEnum):
     """Reasons of an InferencePool's conditions, per parent."""
 
@@ -137,26 +115,3 @@ class PoolReason(StrEnum):
 def find_condition(conditions: Iterable[Condition], type_: str) -> Condition | None:
     """The condition of a type, if there is one."""
     return next((condition for condition in conditions if condition.type == type_), None)
-
-
-def set_condition(
-    conditions: tuple[Condition, ...], new: Condition, now: float
-) -> tuple[Condition, ...]:
-    """The conditions with ``new`` in the place of its type, or at the end.
-
-    ``now`` is in seconds since the epoch. lastTransitionTime stays unless the status changes.
-    """
-    old = find_condition(conditions, new.type)
-    same = old is not None and old.status == new.status and old.last_transition_time
-    time = old.last_transition_time if old is not None and same else rfc3339(now)
-    stamped = Condition(
-        type=str(new.type),
-        status=new.status,
-        observed_generation=new.observed_generation,
-        last_transition_time=time,
-        reason=str(new.reason),
-        message=new.message,
-    )
-    if old is None:
-        return (*conditions, stamped)
-    return tuple(stamped if item.type == new.type else item for item in conditions)

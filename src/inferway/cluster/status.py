@@ -50,26 +50,6 @@ async def write_status(
     )
 
 
-async def apply_status(
-    client: KubeClient,
-    resource: ResourceType,
-    current: Mapping[str, Any],
-    status: Object,
-    field_manager: str,
-) -> Object | None:
-    """Applies the part of a status that ``field_manager`` owns; None if it is there already.
-
-    The way for statuses that several writers share, such as routes with several gateways.
-    """
-    if _contains(current.get("status") or {}, status):
-        return None
-    key = key_of(current)
-    meta = {"name": key.name, **({"namespace": key.namespace} if key.namespace else {})}
-    return await client.apply(
-        resource, {"metadata": meta, "status": status}, field_manager, subresource="status"
-    )
-
-
 def _contains(current: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     for key, value in wanted.items():
         before = current.get(key)

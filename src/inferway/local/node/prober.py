@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable
 from typing import Protocol
 
 import aiohttp
@@ -197,20 +196,6 @@ def port_number(port: int | str, container: Container) -> int | None:
         if known.name == port:
             return known.container_port
     return int(port) if port.isdigit() else None
-
-
-def probed_ports(containers: Iterable[Container]) -> set[int]:
-    """Ports that probes look at, beside the declared ones."""
-    found: set[int] = set()
-    for container in containers:
-        for probe in (container.startup_probe, container.liveness_probe, container.readiness_probe):
-            if probe is None:
-                continue
-            for action in (probe.http_get, probe.tcp_socket, probe.grpc):
-                number = port_number(action.port, container) if action is not None else None
-                if number is not None:
-                    found.add(number)
-    return found
 
 
 def _unchecked() -> ssl.SSLContext:

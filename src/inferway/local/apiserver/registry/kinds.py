@@ -161,13 +161,6 @@ class KindTable:
     def find(self, group: str, version: str, plural: str) -> Kind | None:
         return self._all.get((group, version, plural))
 
-    def find_kind(self, api_version: str, kind: str) -> Kind | None:
-        """The kind behind an object's own words; reviews and views included."""
-        for candidate in self._all.values():
-            if candidate.kind == kind and candidate.api_version == api_version:
-                return candidate
-        return None
-
     def all(self) -> list[Kind]:
         return list(self._all.values())
 

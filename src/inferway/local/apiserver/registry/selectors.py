@@ -62,13 +62,6 @@ class Selector:
             for term in self.fields
         )
 
-    def single_name(self) -> str:
-        """The name, if the selector asks for exactly one object."""
-        for term in self.fields:
-            if term.key == "metadata.name" and term.operator == "in":
-                return next(iter(term.values))
-        return ""
-
 
 def parse(kind: Kind, labels: str, fields: str) -> Selector:
     """The selector of a request."""

@@ -83,7 +83,3 @@ def text(path: Path) -> str:
         else:
             parts.append(f"[={rest}]")
     return "".join(parts)
-
-
-def starts_with(path: Path, prefix: Path) -> bool:
-    return path[: len(prefix)] == prefix

@@ -107,10 +107,20 @@ def run(
     )
 
 
-def start(state: Path, *args: str, user: Callable[[], None] | None = None) -> Stack:
-    """Starts ``inferway up --state STATE``; the caller waits for what it wants to see."""
+def start(
+    state: Path,
+    *args: str,
+    command: Sequence[str] = (),
+    env: dict[str, str] | None = None,
+    user: Callable[[], None] | None = None,
+) -> Stack:
+    """Starts ``inferway up --state STATE``; the caller waits for what it wants to see.
+
+    ``command`` and ``env`` stand for another installation, ``user`` becomes another user.
+    """
     process = subprocess.Popen(
-        [*inferway_command(), "up", "--state", str(state), *args],
+        [*(command or inferway_command()), "up", "--state", str(state), *args],
+        env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -26,13 +26,16 @@ def _envoy_version() -> str:
     binary = find_envoy()
     if binary is None:
         return "not found"
-    result = subprocess.run(
-        [binary, "--version"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=ENVOY_VERSION_SECONDS_MAX,
-    )
+    try:
+        result = subprocess.run(
+            [binary, "--version"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=ENVOY_VERSION_SECONDS_MAX,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{binary} does not run: {error}"
     # The line reads: envoy version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL
     parts = result.stdout.strip().split("/")
     return parts[-4] if len(parts) >= 4 else result.stdout.strip()

@@ -75,8 +75,7 @@ async def wait(client: KubeClient, steps: Steps, *, seconds: float) -> summary.G
     except TimeoutError:
         raise InferwayError(
             "INFERWAY0112",
-            f"the demo is not ready after {seconds:.0f} s",
-            about=await _missing(client),
+            f"the demo is not ready after {seconds:.0f} s: {await _missing(client)}",
             fix="Look closer: kubectl get pods,events -A, and kubectl logs of a Pod.",
         ) from None
 
@@ -128,7 +127,7 @@ async def _missing(client: KubeClient) -> str:
         if row.ready < row.wanted
     ]
     parts += [
-        f"gateway {door.namespace}/{door.name}: {door.message}"
+        f"gateway {door.namespace}/{door.name} is not programmed ({door.message})"
         for door in summary.gateways(objects.gateways, objects.nodes)
         if not door.programmed
     ]
@@ -154,6 +153,21 @@ def print_next(console: Console, folder: StateFolder, door: summary.GatewaySumma
         "  kubectl get pods,gateways,httproutes,inferencepools -A",
         f"  curl -i {door.url}/v1/completions -H 'Content-Type: application/json' -d '{body}'",
         "",
+        f"  {own_command()} status{_state_flag(folder)}",
+        "",
+        "Ctrl-C stops it all.",
+    )
+
+
+def print_unready(console: Console, folder: StateFolder) -> None:
+    """How to look into a stack whose demo does not answer."""
+    _say(
+        console,
+        "",
+        "The stack keeps running, so that you can look inside:",
+        "",
+        *_kubectl_lines(folder),
+        "  kubectl get pods,events -A",
         f"  {own_command()} status{_state_flag(folder)}",
         "",
         "Ctrl-C stops it all.",

@@ -112,7 +112,14 @@ async def _tell(folder: StateFolder, options: UpOptions, console: Console, steps
             demo.print_empty(console, folder)
             return
         await demo.apply(client, steps)
-        found = await demo.wait(client, steps, seconds=options.timeout)
+        try:
+            found = await demo.wait(client, steps, seconds=options.timeout)
+        except InferwayError as error:
+            # What does not start is looked at best where it runs, so the stack stays.
+            steps.stop()
+            console.print(f"\ninferway: {error}", highlight=False, markup=False, soft_wrap=True)
+            demo.print_unready(console, folder)
+            return
     steps.end()
     demo.print_next(console, folder, found)
     sys.stderr.flush()

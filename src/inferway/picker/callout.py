@@ -94,8 +94,7 @@ class CalloutProtocol(asyncio.Protocol):
         self._server.disconnected(self, self._proxy)
 
     def data_received(self, data: bytes) -> None:
-        commands = self._machine.handle(data)
-        for command in commands:
+        for command in self._machine.handle(data):
             if self._held:
                 self._waiting.append(command)
             else:

@@ -17,30 +17,36 @@ def finished(entry: Any, *, timed: bool = True) -> Finished | None:
 
     Times are left out unless ``timed``, because reading them is a third of the work.
     """
+    # Each attribute of a message is a call of a microsecond's size: none is read twice.
     pick = entry.request.request_headers.get(PICK_HEADER, "")
     if not pick:
         return None
     common = entry.common_properties
-    usage = common.metadata.filter_metadata
     prompt = completion = 0
     cached: int | None = None
-    if USAGE_NAMESPACE in usage:
-        fields = usage[USAGE_NAMESPACE].fields
-        prompt = _tokens(fields, "prompt_tokens") or 0
-        completion = _tokens(fields, "completion_tokens") or 0
-        cached = _tokens(fields, "cached_tokens")
+    usage = common.metadata.filter_metadata.get(USAGE_NAMESPACE)
+    if usage is not None:
+        get = usage.fields.get
+        prompt = _tokens(get("prompt_tokens")) or 0
+        completion = _tokens(get("completion_tokens")) or 0
+        cached = _tokens(get("cached_tokens"))
+    first = last = duration = None
+    if timed:
+        first = _seconds(common, "time_to_first_upstream_rx_byte")
+        last = _seconds(common, "time_to_last_upstream_rx_byte")
+        duration = _seconds(common, "time_to_last_downstream_tx_byte")
     return Finished(
-        pick=pick,
-        code=entry.response.response_code.value,
-        served=_address(common.upstream_remote_address),
-        attempts=max(1, common.upstream_request_attempt_count),
-        failed=common.HasField("response_flags") and _failed(common.response_flags),
-        first_byte_seconds=_seconds(common, "time_to_first_upstream_rx_byte") if timed else None,
-        last_byte_seconds=_seconds(common, "time_to_last_upstream_rx_byte") if timed else None,
-        duration_seconds=_seconds(common, "time_to_last_downstream_tx_byte") if timed else None,
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        cached_tokens=cached,
+        pick,
+        entry.response.response_code.value,
+        _address(common.upstream_remote_address.socket_address),
+        common.upstream_request_attempt_count or 1,
+        common.HasField("response_flags") and _failed(common.response_flags),
+        first,
+        last,
+        duration,
+        prompt,
+        completion,
+        cached,
     )
 
 
@@ -59,22 +65,25 @@ def _seconds(common: Any, name: str) -> float | None:
     return float(value.seconds) + float(value.nanos) * 1e-9
 
 
-def _tokens(fields: Any, name: str) -> int | None:
+def _tokens(value: Any) -> int | None:
     """A number, or a number as text, as the metadata filters write either; else None."""
-    if name not in fields:
+    if value is None:
         return None
-    value = fields[name]
+    number = value.number_value
+    if 0 < number < TOKENS_MAX:
+        return int(number)
     kind = value.WhichOneof("kind")
-    if kind == "number_value" and 0 <= value.number_value < TOKENS_MAX:
-        return int(value.number_value)
+    if kind == "number_value" and number == 0:
+        return 0
     if kind == "string_value" and value.string_value.isdigit() and len(value.string_value) < 10:
         return int(value.string_value)
     return None
 
 
 def _address(address: Any) -> str:
-    if address.WhichOneof("address") != "socket_address":
+    """Of a socket's address; a message without one has empty fields."""
+    host = address.address
+    if not host:
         return ""
-    host = address.socket_address.address
-    port = address.socket_address.port_value
+    port = address.port_value
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

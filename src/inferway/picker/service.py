@@ -210,17 +210,21 @@ class PickService:
 
 
 def _request(call: Callout, parsed: body.Parsed, pool: PoolRuntime) -> Request:
-    objective = call.objective.decode(errors="replace") if call.objective else ""
+    model, kind, prompt, salt = parsed.model, parsed.kind, parsed.prompt, parsed.salt
+    stream, most, size = parsed.stream, parsed.max_tokens, len(call.body)
+    if not (call.objective or call.fairness_id or call.only):
+        return Request(model, kind, prompt, salt, stream, most, size)
+    objective = call.objective.decode(errors="replace")
     return Request(
-        model=parsed.model,
-        kind=parsed.kind,
-        prompt=parsed.prompt,
-        salt=parsed.salt,
-        stream=parsed.stream,
-        max_tokens=parsed.max_tokens,
-        body_bytes=len(call.body),
+        model,
+        kind,
+        prompt,
+        salt,
+        stream,
+        most,
+        size,
         objective=objective,
-        fairness_id=call.fairness_id.decode(errors="replace") if call.fairness_id else "",
+        fairness_id=call.fairness_id.decode(errors="replace"),
         priority=pool.priorities.get(objective, 0) if objective else 0,
         only=tuple(call.only.decode(errors="replace").split(",")) if call.only else (),
     )

@@ -34,7 +34,7 @@ class Telemetry:
         self.decisions: Counter[str] = Counter()
         self.buckets = [0] * (len(SECONDS_BUCKETS) + 1)
         self.seconds = 0.0
-        self.finished: Counter[str] = Counter()
+        self.finished: Counter[int] = Counter()
         self.released: Counter[str] = Counter()
         self.tokens: Counter[str] = Counter()
         self.usages = 0
@@ -54,18 +54,19 @@ class Telemetry:
 
     def settled(self, event: Event, ended: Iterable[Settled]) -> None:
         """Requests that have ended. Usage counts although the reservation was released before."""
+        prompt_tokens = 0
         if isinstance(event, Finished):
             self._finished(event)
+            prompt_tokens = event.prompt_tokens
         for one in ended:
             self.released[_reason(event)] += 1
-            if isinstance(event, Finished) and event.prompt_tokens:
-                taken = one.reservation
-                if taken.prompt_bytes:
-                    share = taken.matched_bytes / taken.prompt_bytes
-                    self.tokens["cached_predicted"] += round(event.prompt_tokens * share)
+            taken = one.reservation
+            if prompt_tokens and taken.matched_bytes:
+                share = taken.matched_bytes / taken.prompt_bytes
+                self.tokens["cached_predicted"] += round(prompt_tokens * share)
 
     def _finished(self, event: Finished) -> None:
-        self.finished[str(event.code)] += 1
+        self.finished[event.code] += 1
         if event.attempts > 1:
             self.retried += 1
         if event.prompt_tokens or event.completion_tokens:
@@ -112,7 +113,7 @@ class PickerCollector(Collector):
             "inferway_picker_requests_finished",
             "Requests that the access log reported, by response code.",
             ("pool", "code"),
-            {(pool, code): count for code, count in t.finished.items()},
+            {(pool, str(code)): count for code, count in t.finished.items()},
         )
         yield _counter(
             "inferway_picker_requests_retried",

@@ -30,7 +30,9 @@ class CostPolicy:
         values = costs(request, snapshot, slots, matched, now)
         first = _among_equals(slots, values, snapshot, rng)
         order = [slots[first]]
-        if len(slots) > 1:
+        if len(slots) == 2:
+            order.append(slots[1 - first])
+        elif len(slots) > 2:
             rest = _best(values)
             order += [slots[i] for i in rest if i != first][: ENDPOINTS_NAMED_MAX - 1]
         size = len(request.prompt)
@@ -68,6 +70,8 @@ def _best(values: list[float]) -> list[int]:
 def _among_equals(slots: list[int], values: list[float], snapshot: Snapshot, rng: Rng) -> int:
     """Position of the winner."""
     in_flight = snapshot.columns.in_flight
+    if len(values) == 1:
+        return 0
     limit = noise_limit(min(values), snapshot)
     ties = [position for position, value in enumerate(values) if value <= limit]
     if len(ties) > 1:

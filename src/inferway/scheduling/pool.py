@@ -71,6 +71,7 @@ class PoolScheduler:
         self.ratios = TokenRatios()
         self.ledger = Ledger()
         self.usual = Usual()
+        self._learners = learn.Learners(self.rates, self.ratios, self.lora, self.usual)
         self._slot_of: dict[str, int] = {}
         self._free: list[int] = []
         self._life: list[int] = []
@@ -269,32 +270,37 @@ class PoolScheduler:
         if self.ledger.full:
             self._release(self.ledger.take_oldest())
         size = len(request.prompt)
-        tokens = decision.prompt_tokens
-        if decision.matched_bytes:
-            tokens *= (size - decision.matched_bytes) / size
+        prompt_tokens = tokens = decision.prompt_tokens
+        matched = decision.matched_bytes
+        if matched:
+            tokens *= (size - matched) / size
+        taken = int(tokens)
         backlog = backlog_tokens(c, slot, now)
-        adapter = request.model if request.model in self.models.parents else ""
-        reservation = Reservation(
-            pick,
-            slot,
-            self._life[slot],
-            int(tokens),
-            adapter,
-            request.model,
-            size,
-            decision.matched_bytes,
-            decision.prompt_tokens,
-            backlog,
-            c.in_flight[slot],
-            now,
-            now + (LEAK_SECONDS if self._heard else UNHEARD_SECONDS),
-            proxy,
-            request.stream,
-            loads_adapter=bool(adapter) and not self.lora.is_resident(slot, adapter),
+        model = request.model
+        adapter = model if model in self.models.parents else ""
+        in_flight = c.in_flight[slot]
+        self.ledger.add(
+            Reservation(
+                pick,
+                slot,
+                self._life[slot],
+                taken,
+                adapter,
+                model,
+                size,
+                matched,
+                prompt_tokens,
+                backlog,
+                in_flight,
+                now,
+                now + (LEAK_SECONDS if self._heard else UNHEARD_SECONDS),
+                proxy,
+                request.stream,
+                adapter != "" and not self.lora.is_resident(slot, adapter),
+            )
         )
-        self.ledger.add(reservation)
-        c.in_flight[slot] += 1
-        c.in_flight_tokens[slot] += reservation.tokens
+        c.in_flight[slot] = in_flight + 1
+        c.in_flight_tokens[slot] += taken
         c.backlog_tokens[slot] = backlog + tokens
         c.backlog_at[slot] = now
         if adapter:
@@ -346,9 +352,7 @@ class PoolScheduler:
             return
         if event.attempts > 1 or not 200 <= event.code < 300:
             return
-        learn.from_answer(
-            learn.Learners(self.rates, self.ratios, self.lora, self.usual), taken, event
-        )
+        learn.from_answer(self._learners, taken, event)
         if event.duration_seconds is not None or event.last_byte_seconds is not None:
             self._refresh_rates(taken.slot, now)
 

@@ -31,14 +31,25 @@ UNPRIVILEGED_PORT_MIN = 1024
 
 @dataclass(frozen=True, slots=True, order=True)
 class Site:
-    """Where a proxy listens: its address, and the offset of its privileged ports (0: none)."""
+    """Where a proxy listens: its address, and the offset of its privileged ports (0: none).
+
+    ``pod_ip`` is set where the address is not the Pod's own but that of its Service, which proxies
+    share. There the proxy listens at its Pod's address too, on the ports that the Service maps to,
+    so that EndpointSlices tell the truth.
+    """
 
     bind_address: str = "0.0.0.0"
     privileged_port_offset: int = 10000
+    pod_ip: str = ""
 
     def bound_port(self, port: int) -> int:
         """The port that is really bound for a listener's port."""
         return port + self.privileged_port_offset if port < UNPRIVILEGED_PORT_MIN else port
+
+
+def is_wildcard(address: str) -> bool:
+    """Whether the address stands for all addresses of the Pod."""
+    return address in ("0.0.0.0", "::")
 
 
 def listener_name(port: Port) -> str:
@@ -75,6 +86,9 @@ def _listener(
         # Inbound listeners are those that a proxy drains before it ends.
         traffic_direction=base_pb2.INBOUND,
     )
+    if site.pod_ip:
+        own = message.additional_addresses.add().address.socket_address
+        own.address, own.port_value = site.pod_ip, Site().bound_port(port.number)
     chain = message.filter_chains.add()
     chain.filters.add(
         name="envoy.filters.network.http_connection_manager", typed_config=pack(manager)

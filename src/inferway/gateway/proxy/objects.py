@@ -34,11 +34,9 @@ Object = dict[str, Any]
 
 # Streams of a model last minutes; a proxy that is replaced lets them end.
 GRACE_SECONDS = 300
-# Connections are asked to close during this time; then the listeners close, and only streams
-# that are still running are left.
-DRAIN_SECONDS = 10
-# A Service needs this long to stop sending new connections to a Pod that ends; one machine, where
-# the proxy holds the Service's address itself, needs none.
+# A Service needs this long to stop sending new connections to a Pod that ends. On one machine,
+# where proxies hold the Service's address themselves, the node shortens it to the time that the
+# next proxy needs to start.
 DRAIN_SECONDS_MIN = 5
 # As long as a stream may be silent.
 DRAIN_SECONDS = 3600

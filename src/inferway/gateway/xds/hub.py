@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from inferway.gateway.envoy.listener import Site
+from inferway.gateway.envoy.listener import Site, is_wildcard
 from inferway.gateway.envoy.resources import Built, Resources
 from inferway.gateway.xds.lastgood import LastGood
 from inferway.gateway.xds.session import (
@@ -149,7 +149,9 @@ class Hub:
             for site in sites:
                 for port in fleet.built.gateway.ports:
                     # The wildcard address is a cluster's Pod, where the Service maps the port.
-                    if site.bound_port(port.number) != port.number and not _mapped(site):
+                    if site.bound_port(port.number) != port.number and not is_wildcard(
+                        site.bind_address
+                    ):
                         moved[port.number] = site.bound_port(port.number)
                 refusals |= fleet.last_good.refusals(fleet.built.at(site))
         return Progress(
@@ -219,10 +221,6 @@ class Hub:
         everyone = all(item.session.settled for item in fleet.connections)
         if fleet.connections and everyone:
             fleet.settled_tag = fleet.tag
-
-
-def _mapped(site: Site) -> bool:
-    return site.bind_address in ("0.0.0.0", "::")
 
 
 __all__ = ["Connection", "Hub", "Node", "Progress", "Refusal"]

@@ -16,7 +16,7 @@ import grpc
 import grpc.aio
 from envoy.service.discovery.v3 import discovery_pb2
 
-from inferway.gateway.envoy.listener import Site
+from inferway.gateway.envoy.listener import Site, is_wildcard
 from inferway.gateway.xds.hub import Connection, Hub, Node
 from inferway.gateway.xds.session import Request, Send
 
@@ -110,9 +110,12 @@ def node_of(node: Any) -> Node:
     site = Site()
     if "bind_address" in metadata or "privileged_port_offset" in metadata:
         offset = metadata["privileged_port_offset"].string_value
+        address = metadata["bind_address"].string_value or site.bind_address
+        own = metadata["pod_ip"].string_value
         site = Site(
-            metadata["bind_address"].string_value or site.bind_address,
+            address,
             int(offset) if offset.isdigit() else site.privileged_port_offset,
+            "" if own == address or is_wildcard(address) else own,
         )
     return Node(node.id, node.cluster, site)
 

@@ -61,7 +61,7 @@ class Telemetry:
         for one in ended:
             self.released[_reason(event)] += 1
             taken = one.reservation
-            if prompt_tokens and taken.matched_bytes:
+            if prompt_tokens and taken.prompt_bytes:
                 share = taken.matched_bytes / taken.prompt_bytes
                 self.tokens["cached_predicted"] += round(prompt_tokens * share)
 

@@ -93,3 +93,34 @@ def test_a_folder_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         state.open_folder(str(tmp_path / "file" / "s"), {}, create=True)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["stack.json", "lock"])
+def test_a_state_file_that_is_a_folder_is_one_clear_error(
+    folder: state.StateFolder, name: str
+) -> None:
+    (folder.root / name).mkdir()
+    with pytest.raises(InferwayError) as caught, state.held(folder):
+        state.own_record(folder, "127.99", empty=True)
+    assert caught.value.code == "INFERWAY0114"
+    assert name in caught.value.about
+
+
+def test_a_state_below_a_file_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InferwayError) as caught:
+        state.running_pid(state.open_folder(str(tmp_path / "file"), {}, create=False))
+    assert caught.value.code == "INFERWAY0114"
+
+
+def test_a_record_with_a_strange_network_is_a_broken_record(folder: state.StateFolder) -> None:
+    folder.record_file.write_text('{"network": "kaputt"}')
+    with pytest.raises(InferwayError) as caught:
+        folder.read()
+    assert caught.value.code == "INFERWAY0101"
+
+
+def test_an_empty_state_is_no_wish_for_the_default() -> None:
+    with pytest.raises(UsageError) as caught:
+        state.open_folder("", {}, create=False)
+    assert caught.value.code == "INFERWAY0115"

@@ -49,6 +49,7 @@ def cli() -> None:
 )
 @click.option(
     "--timeout",
+    type=click.IntRange(min=1),
     default=120,
     show_default=True,
     metavar="SECONDS",

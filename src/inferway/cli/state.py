@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -27,7 +28,7 @@ LAST_NETWORK = 254
 class StackRecord(msgspec.Struct, frozen=True, rename="camel"):
     """What a stack remembers of itself between starts (``stack.json``)."""
 
-    network: str
+    network: Annotated[str, msgspec.Meta(pattern=r"^127\.[0-9]{1,3}$")]
     """The first two bytes of its loopback addresses, such as ``127.77``."""
     pid: int = 0
     start_time: str = ""
@@ -71,6 +72,8 @@ class StateFolder:
             return msgspec.json.decode(self.record_file.read_bytes(), type=StackRecord)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise unusable(self.record_file, error) from None
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             raise InferwayError(
                 "INFERWAY0101",
@@ -82,8 +85,21 @@ class StateFolder:
     def write(self, record: StackRecord) -> None:
         """Replaces the record in one step."""
         temporary = self.record_file.with_suffix(".new")
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2))
-        temporary.replace(self.record_file)
+        try:
+            temporary.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2))
+            temporary.replace(self.record_file)
+        except OSError as error:
+            raise unusable(self.record_file, error) from None
+
+
+def unusable(path: Path, error: OSError) -> InferwayError:
+    """What to tell of a file of the state that cannot be read or written."""
+    return InferwayError(
+        "INFERWAY0114",
+        f"the state cannot be used: {error.strerror}",
+        about=str(path),
+        fix="Make room or mend its permissions, or name another state: --state DIR",
+    )
 
 
 def default_root(env: Mapping[str, str]) -> Path:
@@ -96,6 +112,12 @@ def default_root(env: Mapping[str, str]) -> Path:
 
 def open_folder(state: str | None, env: Mapping[str, str], *, create: bool) -> StateFolder:
     """The folder that ``--state`` names, or the user's own."""
+    if state == "":
+        raise UsageError(
+            "INFERWAY0115",
+            "--state is empty",
+            fix="Name a folder, or leave --state out for your own stack.",
+        )
     root = Path(state).expanduser().absolute() if state else default_root(env)
     folder = StateFolder(root)
     if create:
@@ -114,7 +136,11 @@ def open_folder(state: str | None, env: Mapping[str, str], *, create: bool) -> S
 @contextmanager
 def held(folder: StateFolder) -> Iterator[None]:
     """Holds the stack's lock while the block runs. Raises when another ``up`` holds it."""
-    with folder.lock_file.open("a+") as file:
+    try:
+        file = folder.lock_file.open("a+")
+    except OSError as error:
+        raise unusable(folder.lock_file, error) from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -21,7 +21,7 @@ from inferway.cli import demo
 from inferway.cli.envoy_binary import require_envoy
 from inferway.cli.progress import Steps
 from inferway.cli.stack import StackOptions, running_stack
-from inferway.cli.state import StateFolder, claimed_network, held, open_folder, own_record
+from inferway.cli.state import StateFolder, claimed_network, held, open_folder, own_record, unusable
 from inferway.cluster import kubeconfig
 from inferway.cluster.client import KubeClient
 from inferway.observe import logs
@@ -44,7 +44,7 @@ def run(options: UpOptions, env: Mapping[str, str]) -> int:
     require_envoy()
     with held(folder), claimed_network(folder) as network:
         own_record(folder, network, empty=options.empty)
-        logs.install_file(str(folder.log_file), env.get("INFERWAY_LOG_LEVEL", "info"))
+        _log_to(folder, env.get("INFERWAY_LOG_LEVEL", "info"))
         stack = StackOptions(
             folder=folder,
             network=network,
@@ -57,6 +57,13 @@ def run(options: UpOptions, env: Mapping[str, str]) -> int:
         except BaseExceptionGroup as group:
             raise _first_cause(group) from None
     return 0
+
+
+def _log_to(folder: StateFolder, level: str) -> None:
+    try:
+        logs.install_file(str(folder.log_file), level)
+    except OSError as error:
+        raise unusable(folder.log_file, error) from None
 
 
 def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -23,7 +23,6 @@ _TOKEN = re.compile(r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$")
 # The gateway's own; a route that could set them could choose a server or invent a pick.
 _RESERVED = re.compile(r"^(?:x-inferway-|x-(?:gateway|llm-d)-destination-endpoint)", re.IGNORECASE)
 _STATUS_CODES = (301, 302, 303, 307, 308)
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +87,11 @@ def _redirect(item: RedirectFilter, matches: list[RequestMatch]) -> Redirect:
                 )
         else:
             raise UnsupportedValueError(f"path modifier {item.path.type} is not known")
-    scheme = item.scheme or ""
-    # All listeners speak HTTP. A Location leaves out the port that its scheme stands for.
-    usual = _DEFAULT_PORTS.get(scheme or "http", 0)
     return Redirect(
         status=status,
-        scheme=scheme,
+        scheme=item.scheme or "",
         hostname=item.hostname or "",
-        port=0 if item.port in (None, usual) else item.port,
+        port=item.port or 0,
         full_path=full_path,
         prefix=prefix,
     )

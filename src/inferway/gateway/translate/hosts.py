@@ -7,11 +7,13 @@ route whose hostname is more specific is asked first, and a wider one after it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from inferway.gateway.translate.hostnames import ANY, covering, specificity
 from inferway.gateway.translate.ir import Host, Port, Route
 from inferway.gateway.translate.rules import Candidate
+
+_USUAL_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(slots=True)
@@ -36,7 +38,7 @@ class HostTable:
     def port(self) -> Port:
         """The port with its hosts, sorted."""
         hosts = [
-            Host(domain, _routes(domain, domains))
+            Host(domain, tuple(_on_port(r, self.number) for r in _routes(domain, domains)))
             for listener, domains in self.listeners.items()
             for domain in domains
             if self._owner(domain) == listener
@@ -55,3 +57,21 @@ def _routes(domain: str, domains: dict[str, list[Candidate]]) -> tuple[Route, ..
     ]
     ranked.sort(key=lambda item: item[:2])
     return tuple(dict.fromkeys(route for _, _, route in ranked))
+
+
+def _on_port(route: Route, listener: int) -> Route:
+    """The route with the port that its redirect names, which depends on the listener.
+
+    Gateway API: the port that is written, else the scheme's usual one where a scheme is written,
+    else the listener's. 0 leaves the request's own; that is right for a usual port, which a
+    Location shall not show, where a hostname is written or where clients write no port because
+    the listener has the usual one.
+    """
+    redirect = route.redirect
+    if redirect is None:
+        return route
+    usual = _USUAL_PORTS.get(redirect.scheme or "http", 0)
+    port = redirect.port or (usual if redirect.scheme else listener)
+    if port == usual and (redirect.hostname or listener == _USUAL_PORTS["http"]):
+        port = 0
+    return replace(route, redirect=replace(redirect, port=port))

@@ -62,7 +62,10 @@ NO_CHANGES = HeaderChanges()
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """Empty parts are kept from the request. ``prefix`` replaces what a prefix match matched."""
+    """Empty parts and port 0 are kept from the request.
+
+    ``prefix`` replaces what a prefix match matched.
+    """
 
     status: int = 302
     scheme: str = ""

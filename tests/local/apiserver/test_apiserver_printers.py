@@ -98,6 +98,16 @@ def test_a_pod_that_ends_is_terminating() -> None:
     assert phase_text(going) == "Terminating"
 
 
+def test_restarts_are_those_of_init_containers_while_they_run() -> None:
+    failing = {**state("i", waiting=waiting("CrashLoopBackOff")), "restartCount": 7}
+    status = {
+        "phase": "Pending",
+        "initContainerStatuses": [failing],
+        "containerStatuses": [state("c", waiting=waiting("PodInitializing"))],
+    }
+    assert POD.cells(pod(status), NOW)[3] == "7"
+
+
 def test_the_cells_of_a_pod() -> None:
     restarted = {
         **state("c", ready=True, running={}),

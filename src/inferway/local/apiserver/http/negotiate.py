@@ -19,6 +19,9 @@ from inferway.local.apiserver.registry import errors
 JSON = "application/json"
 YAML = "application/yaml"
 ACCEPTED = [JSON, YAML]
+# Aliases make a short YAML text stand for a huge value. A body of the largest size that is taken
+# holds fewer values than this when it is written out.
+YAML_VALUES_MAX = 1_000_000
 _WILDCARDS = ("*/*", "application/*", "")
 
 
@@ -98,10 +101,29 @@ def _decode_yaml(body: bytes) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     try:
-        return msgspec.json.decode(msgspec.json.encode(yaml.safe_load(body)))
+        loaded = yaml.safe_load(body)
+        if _values(loaded, {}) > YAML_VALUES_MAX:
+            raise errors.bad_request(
+                f"the body of the request is not YAML: its aliases stand for more than "
+                f"{YAML_VALUES_MAX} values"
+            )
+        return msgspec.json.decode(msgspec.json.encode(loaded))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError, ValueError) as error:
         text = " ".join(str(error).split())
         raise errors.bad_request(f"the body of the request is not YAML: {text}") from None
+
+
+def _values(value: Any, counted: dict[int, int]) -> int:
+    """How many values this is when every alias is written out. Each is looked at once."""
+    if not isinstance(value, dict | list):
+        return 1
+    known = counted.get(id(value))
+    if known is None:
+        # An alias to a value around itself would never end.
+        counted[id(value)] = YAML_VALUES_MAX
+        inner = value.values() if isinstance(value, dict) else value
+        known = counted[id(value)] = 1 + sum(_values(item, counted) for item in inner)
+    return known
 
 
 def encode(value: Any, form: Accept) -> tuple[bytes, str]:

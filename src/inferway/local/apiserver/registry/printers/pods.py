@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from inferway.base.clock import parse_rfc3339
@@ -37,7 +36,7 @@ def _cells(pod: Object, now: float) -> Cells:
         name_of(pod),
         f"{ready}/{total}",
         phase_text(pod),
-        _restarts(status, sidecars, now),
+        _restarts(pod, sidecars, now),
         age(pod, now),
         str(status.get("podIP") or NONE),
         str(part(pod, "spec").get("nodeName") or NONE),
@@ -55,10 +54,15 @@ def _sidecars(pod: Object) -> set[Any]:
     }
 
 
-def _restarts(status: Mapping[str, Any], sidecars: set[Any], now: float) -> str:
+def _restarts(pod: Object, sidecars: set[Any], now: float) -> str:
     """``3 (10s ago)``: of running containers, or of init containers while those run."""
-    kept = [s for s in items(status.get("initContainerStatuses")) if s.get("name") in sidecars]
-    states = [*items(status.get("containerStatuses")), *kept]
+    status = part(pod, "status")
+    init = items(status.get("initContainerStatuses"))
+    if _init_text(pod):
+        states = init
+    else:
+        kept = [state for state in init if state.get("name") in sidecars]
+        states = [*items(status.get("containerStatuses")), *kept]
     count = sum(int(state.get("restartCount") or 0) for state in states)
     last = ""
     for state in states:

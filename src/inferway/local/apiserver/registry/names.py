@@ -90,7 +90,7 @@ def _name_causes(kind: Kind, name: Any) -> list[Cause]:
 def _pattern_text(name: str, pattern: re.Pattern[str], length_max: int, text: str) -> str:
     if len(name) > length_max:
         return f"must be no more than {length_max} bytes"
-    return "" if pattern.match(name) else text
+    return "" if pattern.fullmatch(name) else text
 
 
 def _map_causes(value: Any, path: str, *, values_are_labels: bool) -> list[Cause]:
@@ -98,9 +98,9 @@ def _map_causes(value: Any, path: str, *, values_are_labels: bool) -> list[Cause
     for key, text in (value or {}).items():
         prefix, _, name = key.rpartition("/")
         wrong = ""
-        if not name or len(name) > LABEL_LENGTH_MAX or not _QUALIFIED.match(name):
+        if not name or len(name) > LABEL_LENGTH_MAX or not _QUALIFIED.fullmatch(name):
             wrong = _QUALIFIED_TEXT
-        elif "/" in key and not _SUBDOMAIN.match(prefix.lower()):
+        elif "/" in key and not _SUBDOMAIN.fullmatch(prefix.lower()):
             wrong = f"prefix part {_SUBDOMAIN_TEXT}"
         if wrong:
             causes.append(Cause("FieldValueInvalid", path, f'Invalid value: "{key}": {wrong}'))
@@ -109,7 +109,7 @@ def _map_causes(value: Any, path: str, *, values_are_labels: bool) -> list[Cause
         if len(text) > LABEL_LENGTH_MAX:
             wrong = f"must be no more than {LABEL_LENGTH_MAX} bytes"
             causes.append(Cause("FieldValueInvalid", path, f'Invalid value: "{text}": {wrong}'))
-        elif not _VALUE.match(text):
+        elif not _VALUE.fullmatch(text):
             wrong = f'Invalid value: "{text}": {_VALUE_TEXT}'
             causes.append(Cause("FieldValueInvalid", path, wrong))
     return causes

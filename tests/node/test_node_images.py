@@ -173,3 +173,34 @@ def test_paths_are_rewritten_where_nothing_is_mounted() -> None:
         "/state/a",
     ]
     assert values == {"A": "/state/b", "PATH": "/config/bin", "B": "x"}
+
+
+VLLM = ["/e/vllm", "serve"]
+
+
+@pytest.mark.parametrize(
+    ("image", "command", "args", "argv"),
+    [
+        (
+            CPU_VLLM,
+            ["python3", "-m", "vllm.entrypoints.openai.api_server"],
+            ["--model", "Q"],
+            [*VLLM, "--model", "Q"],
+        ),
+        ("vllm/vllm-openai:latest", ["vllm", "serve"], ["Q"], [*VLLM, "Q"]),
+        ("vllm/vllm-openai", [], ["--model", "Q"], [*VLLM, "--model", "Q"]),
+        ("vllm/vllm-openai", ["sh", "-c", "vllm serve Q"], [], ["sh", "-c", "vllm serve Q"]),
+        ("vllm/vllm-openai", ["python", "x.py"], [], ["python3", "x.py"]),
+        ("ghcr.io/llm-d/llm-d-inference-sim:v0.5", [], ["--model", "Q"], [*SIMULATOR, "--model", "Q"]),
+    ],
+)  # fmt: skip
+def test_with_the_engine_vllm_images_of_vllm_run_it(
+    tmp_path: Path, image: str, command: list[str], args: list[str], argv: list[str]
+) -> None:
+    table = images.load_table(None, tmp_path / "images.yaml", "vllm")
+    mapping = images.find_mapping(table, image, pull_never=False)
+    assert isinstance(mapping, Mapping)
+    program = images.resolve(mapping, command, args, lambda name: f"/bin/{name}", "PY", "/e")
+    assert isinstance(program, Program)
+    assert program.argv == argv
+    assert mapping.path == (() if "sim" in image else ("{vllm}",))

@@ -21,6 +21,7 @@ import yaml
 from inferway.base.errors import UsageError
 
 Network = Literal["pod", "host"]
+Engine = Literal["simulator", "vllm"]
 
 # The grammar of the distribution project: lower case path, optional registry, tag and digest.
 _REFERENCE = re.compile(
@@ -29,6 +30,7 @@ _REFERENCE = re.compile(
     r"(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?"
     r"(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?$"
 )
+ENGINE_PROGRAMS = "{vllm}"
 _PROGRAM = re.compile(r"^\{bin:([A-Za-z0-9._+-]+)\}$")
 
 
@@ -42,6 +44,8 @@ class Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     network: Network = "pod"
     env: dict[str, str] = {}
     picker: bool | str = False
+    engine: Engine | None = None
+    path: tuple[str, ...] = ()
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,6 +58,8 @@ class ImageTable:
 
     entries: tuple[Mapping, ...]
     user_file: str
+    engine: Engine = "simulator"
+    """Entries that name another engine are passed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +86,13 @@ class Program:
         return wanted in self.argv[len(self.mapping.run) : len(self.mapping.run) + 1]
 
 
-def load_table(user_file: Path | None, default_file: Path) -> ImageTable:
+def load_table(
+    user_file: Path | None, default_file: Path, engine: Engine = "simulator"
+) -> ImageTable:
     """The user's entries before the built-in ones. Raises UsageError."""
     built_in = _parse(files("inferway.local.node").joinpath("images.yaml").read_text(), "built in")
     if user_file is None and not default_file.exists():
-        return ImageTable(built_in, str(default_file))
+        return ImageTable(built_in, str(default_file), engine)
     path = user_file or default_file
     try:
         text = path.read_text()
@@ -95,7 +103,7 @@ def load_table(user_file: Path | None, default_file: Path) -> ImageTable:
             about=str(path),
             fix="Name a file that exists: inferway up --images FILE",
         ) from None
-    return ImageTable(_parse(text, str(path)) + built_in, str(path))
+    return ImageTable(_parse(text, str(path)) + built_in, str(path), engine)
 
 
 def _parse(text: str, where: str) -> tuple[Mapping, ...]:
@@ -119,6 +127,8 @@ def find_mapping(table: ImageTable, image: str, *, pull_never: bool) -> Mapping 
             f'couldn\'t parse image name "{image}": invalid reference format',
         )
     for entry in table.entries:
+        if entry.engine not in (None, table.engine):
+            continue
         if any(fnmatchcase(image, pattern) for pattern in entry.match):
             return entry
     if pull_never:
@@ -144,12 +154,17 @@ def resolve(
     args: list[str],
     find: Callable[[str], str | None],
     python: str,
+    engine_programs: str = "",
 ) -> Program | ImageProblem:
-    """The argument vector. ``find`` gives the path of a program by its name, None if missing."""
+    """The argument vector. ``find`` gives the path of a program by its name, None if missing.
+
+    ``engine_programs`` is the folder that ``{vllm}`` stands for.
+    """
     words = [*command, *args]
+    own_python = "python3" if mapping.path else python
     if not mapping.run:
         # An image without a program of its own: args alone take the place of its default command.
-        return Program(_with_python(words or list(mapping.default), python), mapping)
+        return Program(_with_python(words or list(mapping.default), own_python), mapping)
     for beginning in mapping.strip:
         if tuple(words[: len(beginning)]) == beginning:
             words = words[len(beginning) :]
@@ -157,11 +172,12 @@ def resolve(
             break
     if command:
         # Something else of the image is to run, such as a shell.
-        return Program(_with_python(words, python), mapping)
+        return Program(_with_python(words, own_python), mapping)
     argv = []
     for word in mapping.run:
         program = _PROGRAM.match(word)
         if program is None:
+            word = word.replace(ENGINE_PROGRAMS, engine_programs)
             argv.append(python if word == "{python}" else word)
             continue
         path = find(program[1])
@@ -179,7 +195,7 @@ def resolve(
 
 
 def _with_python(argv: list[str], python: str) -> list[str]:
-    """A container's ``python`` is the Python that Inferway itself runs on."""
+    """A container's ``python`` is the one of its entry's ``path``, else Inferway's own."""
     if argv and argv[0] in {"python", "python3"}:
         return [python, *argv[1:]]
     return argv

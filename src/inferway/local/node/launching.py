@@ -54,6 +54,7 @@ class Machine:
     python: str
     find: Callable[[str], str | None]
     environment: Mapping[str, str]
+    engine_programs: str = ""
 
 
 def make_launch(
@@ -74,12 +75,19 @@ def make_launch(
             .replace("{bind_ip}", place.bind_ip or place.pod_ip)
             .replace("{port_offset}", str(place.port_offset))
         )
+    if program_of.path:
+        folders = [
+            word.replace(images.ENGINE_PROGRAMS, machine.engine_programs)
+            for word in program_of.path
+        ]
+        values["PATH"] = ":".join([*folders, values["PATH"]])
     program = images.resolve(
         program_of,
         [expand(word, values) for word in container.command],
         [expand(word, values) for word in container.args],
         machine.find,
         machine.python,
+        machine.engine_programs,
     )
     if isinstance(program, images.ImageProblem):
         return program

@@ -49,7 +49,7 @@ Object = dict[str, Any]
 async def run(client: KubeClient, options: NodeOptions) -> None:
     """Runs the node until cancelled, then ends its Pods. Raises UsageError for bad options."""
     options.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    table = images.load_table(options.images, options.state / "images.yaml")
+    table = images.load_table(options.images, options.state / "images.yaml", options.engine)
     claimed = capacity.read_capacity(options.capacity, capacity.machine_capacity(options.state))
     records = PodRecords(options.state / "records")
     leftovers = records.end_leftovers()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inferway.base.clock import Clock, SystemClock
+from inferway.local.node.images import Engine
 
 KUBELET_PORT = 10250
 
@@ -29,6 +30,10 @@ class NodeOptions:
     client_ca: Path | None = None
     kubelet_port: int = KUBELET_PORT
     python: str = sys.executable
+    engine: Engine = "simulator"
+    """What stands for images of vLLM: entries of the image table may hold for one engine only."""
+    engine_programs: Path | None = None
+    """With engine vllm the folder of its programs ``vllm`` and ``python3``: ``{vllm}`` there."""
     host_only: bool = False
     """Behaves as on a machine that refuses namespaces."""
     end_seconds: float = 10.0

@@ -133,7 +133,8 @@ def this_machine(options: NodeOptions) -> Machine:
             return str(own)
         return shutil.which(name)
 
-    return Machine(options.python, find, dict(os.environ))
+    programs = options.engine_programs
+    return Machine(options.python, find, dict(os.environ), str(programs) if programs else "")
 
 
 def needed_port_offset(address: str) -> int:

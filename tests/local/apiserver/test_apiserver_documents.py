@@ -67,6 +67,12 @@ async def test_open_api_documents(rig: Rig) -> None:
     assert refused.status == 406
 
 
+async def test_the_document_of_version_two_names_no_kind(rig: Rig) -> None:
+    form = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+    answer = await rig.call("GET", "/openapi/v2", Accept=form)
+    assert (answer.status, answer.body) == (200, b"\n\x032.0\x12\x15\n\nKubernetes\x12\x07v1.37.0")
+
+
 async def test_forms_of_objects(rig: Rig) -> None:
     await rig.ok("POST", PODS, pod("a"))
     table = (await rig.call("GET", f"{PODS}?includeObject=Object", Accept=TABLE)).body

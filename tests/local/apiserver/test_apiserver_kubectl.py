@@ -206,3 +206,17 @@ async def test_helm_installs_upgrades_rolls_back_and_uninstalls(
     await rig.must(helm, "uninstall", "-n", "apps", "tiny")
     left = await rig.must(kubectl, "-n", "apps", "get", "deploy,secret", "-o", "name")
     assert left == ""
+
+
+@pytest.mark.parametrize("verb", ["create", "apply", "replace"])
+@pytest.mark.parametrize(
+    ("version", "kind"), [("example.com/v1", "Foo"), ("v1", "Foo"), ("apps/v2", "Deployment")]
+)
+async def test_a_kind_that_is_not_known(
+    rig: Rig, cli: Path, verb: str, version: str, kind: str
+) -> None:
+    text = yaml.safe_dump({"apiVersion": version, "kind": kind, "metadata": {"name": "x"}})
+    code, _, said = await rig.run(cli, verb, "-f", "-", text=text)
+    assert code == 1
+    assert f'no matches for kind "{kind}" in version "{version}"' in said
+    assert "ensure CRDs are installed first" in said

@@ -173,3 +173,15 @@ async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     # The failed start holds nothing: the same state starts elsewhere.
     async with running(tmp_path):
         pass
+
+
+async def test_a_kubeconfig_that_is_a_folder(tmp_path: Path) -> None:
+    place = tmp_path / "kubeconfig"
+    place.mkdir()
+    options = ApiServerOptions(tmp_path / "state", port=0, kubeconfig=place)
+    with pytest.raises(InferwayError) as caught:
+        async with ApiServer(options):
+            pass
+    assert caught.value.code == "INFERWAY0155"
+    assert str(place) in str(caught.value)
+    assert list(tmp_path.glob(".kubeconfig*")) == []

@@ -21,11 +21,17 @@ _LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 _QUALIFIED = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 _CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+")
 _PERCENT = re.compile(r"[0-9]+%")
+_LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 LABEL_TEXT = (
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and "
     "must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex "
     "used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+)
+_LABEL_1035_TEXT = (
+    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an "
+    "alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or "
+    "'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"
 )
 SUBDOMAIN_TEXT = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or "
@@ -63,6 +69,14 @@ def dns_label(path: str, value: str) -> Errors:
     if not _LABEL.fullmatch(value):
         dotted = bool(_SUBDOMAIN.fullmatch(value))
         yield errors.invalid(path, value, "must not contain dots" if dotted else LABEL_TEXT)
+
+
+def dns_1035_label(path: str, value: str) -> Errors:
+    """A label that begins with a letter, as a Service's name must."""
+    if len(value) > LABEL_LENGTH_MAX:
+        yield errors.invalid(path, value, f"must be no more than {LABEL_LENGTH_MAX} characters")
+    if not _LABEL_1035.fullmatch(value):
+        yield errors.invalid(path, value, _LABEL_1035_TEXT)
 
 
 def dns_subdomain(path: str, value: str) -> Errors:
@@ -122,24 +136,34 @@ def labels(path: str, values: Mapping[str, str] | None) -> Errors:
 
 
 def label_key(path: str, name: str) -> Errors:
+    yield from (errors.invalid(path, name, text) for text in _key_texts(name))
+
+
+def annotation_key(path: str, name: str) -> Errors:
+    """As a label's, but for upper case in its prefix."""
+    yield from (errors.invalid(path, name, text) for text in _key_texts(name.lower()))
+
+
+def _key_texts(name: str) -> Iterator[str]:
     prefix, slash, part = name.rpartition("/")
     if "/" in prefix:
-        text = (
+        yield (
             f"a valid label key {_KEY_TEXT} with an optional DNS subdomain prefix and '/' (e.g. "
             "'example.com/MyName')"
         )
-        yield errors.invalid(path, name, text)
         return
     if slash and not prefix:
-        yield errors.invalid(path, name, "prefix part must be non-empty")
-    elif slash and not _SUBDOMAIN.fullmatch(prefix):
-        yield errors.invalid(path, name, f"prefix part {SUBDOMAIN_TEXT}")
+        yield "prefix part must be non-empty"
+    elif slash and len(prefix) > SUBDOMAIN_LENGTH_MAX:
+        yield f"prefix part must be no more than {SUBDOMAIN_LENGTH_MAX} bytes"
+    if prefix and not _SUBDOMAIN.fullmatch(prefix):
+        yield f"prefix part {SUBDOMAIN_TEXT}"
     if not part:
-        yield errors.invalid(path, name, "name part must be non-empty")
+        yield "name part must be non-empty"
     elif len(part) > LABEL_LENGTH_MAX:
-        yield errors.invalid(path, name, f"name part must be no more than {LABEL_LENGTH_MAX} bytes")
+        yield f"name part must be no more than {LABEL_LENGTH_MAX} bytes"
     if not _QUALIFIED.fullmatch(part):
-        yield errors.invalid(path, name, f"name part {_KEY_TEXT}")
+        yield f"name part {_KEY_TEXT}"
 
 
 def label_value(path: str, value: str) -> Errors:

@@ -126,14 +126,18 @@ def server_names(address: str) -> tuple[str, ...]:
 
 
 def write_secret(file: Path, content: bytes) -> None:
-    """Writes a file of mode 0600 as a whole or not at all."""
+    """Writes a file of mode 0600 as a whole or not at all. Raises OSError."""
     temporary = file.with_name(f".{file.name}.new")
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(content)
-    temporary.replace(file)
+    try:
+        temporary.replace(file)
+    except OSError:
+        temporary.unlink()
+        raise
 
 
 def _key(file: Path) -> ec.EllipticCurvePrivateKey:

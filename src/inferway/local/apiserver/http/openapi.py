@@ -23,6 +23,8 @@ from inferway.local.apiserver.registry import errors
 from inferway.local.apiserver.registry.kinds import Kind, KindTable
 from inferway.local.apiserver.registry.patching_verbs import PATCH_TYPES, STRATEGIC_PATCH
 
+KUBERNETES_VERSION = "v1.37.0"
+_V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 _REFERENCE = "#/components/schemas/"
 # Gives the schemas of one group and version: component name -> schema, and kind -> component name.
 Components = Callable[[list[Kind]], tuple[dict[str, Any], Mapping[str, str]]]
@@ -47,8 +49,7 @@ class OpenApi:
 
     def answer(self, request: BaseRequest, path: str) -> web.StreamResponse | None:
         if path == "/openapi/v2":
-            # kubectl asks for protobuf here, and needs it only where v3 is missing.
-            raise errors.not_acceptable(["application/json"])
+            return _version_two(request)
         if path == "/openapi/v3":
             return respond({"paths": self._index()})
         name = path.removeprefix("/openapi/v3/")
@@ -91,6 +92,24 @@ class OpenApi:
         return kept.body, kept.digest
 
 
+def _version_two(request: BaseRequest) -> web.Response:
+    """A document that describes nothing, which is all that kubectl needs of version 2.
+
+    It looks here for kinds that version 3 does not have; where it finds none it goes on, and says
+    that nothing matches the kind. Raises StatusError 406 for other forms than protobuf.
+    """
+    if _V2_PROTOBUF not in request.headers.get("Accept", ""):
+        raise errors.not_acceptable([_V2_PROTOBUF])
+    info = _proto_field(1, b"Kubernetes") + _proto_field(2, KUBERNETES_VERSION.encode())
+    body = _proto_field(1, b"2.0") + _proto_field(2, info)
+    return web.Response(body=body, content_type="application/octet-stream")
+
+
+def _proto_field(number: int, content: bytes) -> bytes:
+    """A text or message of less than 128 bytes, as the wire format of protobuf has it."""
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
 def document_name(kind: Kind) -> str:
     """``api/v1`` or ``apis/GROUP/VERSION``."""
     return f"apis/{kind.api_version}" if kind.group else f"api/{kind.version}"
@@ -110,7 +129,7 @@ def document(kinds: list[Kind], components: Components) -> dict[str, Any]:
             paths[f"{collection}/{{name}}"] = _object(kind, schema)
     return {
         "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": "v1.37.0"},
+        "info": {"title": "Kubernetes", "version": KUBERNETES_VERSION},
         "paths": paths,
         "components": {"schemas": schemas},
     }

@@ -1,60 +1,28 @@
-"""Rules for names, labels and annotations, in Kubernetes' words."""
+"""Which rules an object's name, labels and annotations follow; the rules are api.judging's."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 from typing import Any
 
+from inferway.api.judging import words
+from inferway.api.schema.errors import FieldError
 from inferway.local.apiserver.registry.errors import Cause
 from inferway.local.apiserver.registry.kinds import Kind, Object
 
-NAME_LENGTH_MAX = 253
-LABEL_LENGTH_MAX = 63
 # Kubernetes cuts a generateName so that the suffix still fits a label.
 GENERATE_NAME_LENGTH_MAX = 58
 ANNOTATIONS_BYTES_MAX = 262_144
-
-_SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-_LABEL_NAME = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-_LABEL_NAME_1035 = re.compile(r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
-_QUALIFIED = re.compile(r"^([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$")
-_VALUE = re.compile(r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")
-
-_SUBDOMAIN_TEXT = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or "
-    "'.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used "
-    "for validation is "
-    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-)
-_LABEL_TEXT = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and "
-    "must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex "
-    "used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
-)
-_LABEL_1035_TEXT = (
-    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an "
-    "alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or "
-    "'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"
-)
-_QUALIFIED_TEXT = (
-    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end "
-    "with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for "
-    "validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
-)
-_VALUE_TEXT = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or "
-    "'.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  "
-    "or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
-)
 
 
 def metadata_causes(kind: Kind, obj: Object) -> list[Cause]:
     """What is wrong with an object's metadata."""
     metadata = obj["metadata"]
     causes = _name_causes(kind, metadata.get("name"))
-    causes += _map_causes(metadata.get("labels"), "metadata.labels", values_are_labels=True)
+    causes += _causes(words.labels("metadata.labels", metadata.get("labels")))
     annotations = metadata.get("annotations")
-    causes += _map_causes(annotations, "metadata.annotations", values_are_labels=False)
+    for key in annotations or {}:
+        causes += _causes(words.annotation_key("metadata.annotations", key))
     if isinstance(annotations, dict):
         size = sum(len(str(k)) + len(str(v)) for k, v in annotations.items())
         if size > ANNOTATIONS_BYTES_MAX:
@@ -74,45 +42,21 @@ def _name_causes(kind: Kind, name: Any) -> list[Cause]:
         return [Cause("FieldValueRequired", "metadata.name", text)]
     if kind.group == "rbac.authorization.k8s.io":
         # Roles have path segment names: system:controller:x is one.
-        bad = name in (".", "..") or "/" in name or "%" in name
-        text = "" if not bad else "may not be '.' or '..' or contain '/' or '%'"
-    elif kind.kind == "Namespace":
-        text = _pattern_text(name, _LABEL_NAME, LABEL_LENGTH_MAX, _LABEL_TEXT)
+        if name not in (".", "..") and "/" not in name and "%" not in name:
+            return []
+        text = f"Invalid value: \"{name}\": may not be '.' or '..' or contain '/' or '%'"
+        return [Cause("FieldValueInvalid", "metadata.name", text)]
+    if kind.kind == "Namespace":
+        rule = words.dns_label
     elif kind.kind == "Service" and not kind.group:
-        text = _pattern_text(name, _LABEL_NAME_1035, LABEL_LENGTH_MAX, _LABEL_1035_TEXT)
+        rule = words.dns_1035_label
     else:
-        text = _pattern_text(name, _SUBDOMAIN, NAME_LENGTH_MAX, _SUBDOMAIN_TEXT)
-    if not text:
-        return []
-    return [Cause("FieldValueInvalid", "metadata.name", f'Invalid value: "{name}": {text}')]
+        rule = words.dns_subdomain
+    return _causes(rule("metadata.name", name))
 
 
-def _pattern_text(name: str, pattern: re.Pattern[str], length_max: int, text: str) -> str:
-    if len(name) > length_max:
-        return f"must be no more than {length_max} bytes"
-    return "" if pattern.fullmatch(name) else text
-
-
-def _map_causes(value: Any, path: str, *, values_are_labels: bool) -> list[Cause]:
-    causes = []
-    for key, text in (value or {}).items():
-        prefix, _, name = key.rpartition("/")
-        wrong = ""
-        if not name or len(name) > LABEL_LENGTH_MAX or not _QUALIFIED.fullmatch(name):
-            wrong = _QUALIFIED_TEXT
-        elif "/" in key and not _SUBDOMAIN.fullmatch(prefix.lower()):
-            wrong = f"prefix part {_SUBDOMAIN_TEXT}"
-        if wrong:
-            causes.append(Cause("FieldValueInvalid", path, f'Invalid value: "{key}": {wrong}'))
-        if not values_are_labels:
-            continue
-        if len(text) > LABEL_LENGTH_MAX:
-            wrong = f"must be no more than {LABEL_LENGTH_MAX} bytes"
-            causes.append(Cause("FieldValueInvalid", path, f'Invalid value: "{text}": {wrong}'))
-        elif not _VALUE.fullmatch(text):
-            wrong = f'Invalid value: "{text}": {_VALUE_TEXT}'
-            causes.append(Cause("FieldValueInvalid", path, wrong))
-    return causes
+def _causes(found: Iterable[FieldError]) -> list[Cause]:
+    return [Cause(error.reason, error.field, error.message) for error in found]
 
 
 def shape_causes(metadata: Object) -> list[str]:

@@ -6,6 +6,7 @@ the model server, which words its own errors; only the model name is needed here
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import msgspec
@@ -20,6 +21,12 @@ _KINDS = (
 # Further calls that name their model in a JSON body and make no sense without one.
 _MODEL_NEEDED = (b"/responses", b"/messages", b"/rerank", b"/score", b"/pooling", b"/classify")
 _EMPTY = msgspec.Raw(b"")
+# An escape for a high surrogate without a low one behind it, or a low one without a high one
+# before it. Backslashes in pairs before the escape stand for themselves.
+_HALF_PAIR = re.compile(
+    rb"(?<!\\)(?:\\\\)*+(\\u(?:[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u)[dD][c-fC-F][0-9a-fA-F]{2}))"
+)
 # Digits of a number of tokens; longer ones are the server's to refuse.
 _DIGITS_MAX = 9
 
@@ -80,11 +87,14 @@ def call_of(path: bytes) -> Call:
     return Call(ApiKind.OTHER, path.endswith(_MODEL_NEEDED))
 
 
-def parse(call: Call, body: bytes) -> Parsed | BadBody:
-    """Model, prompt and limits. Calls that are not known may lack a body or a model."""
+def parse(call: Call, body: bytes, *, model_optional: bool = False) -> Parsed | BadBody:
+    """Model, prompt and limits. Calls that are not known may lack a body or a model.
+
+    With ``model_optional`` other calls need a body, but no model in it.
+    """
     try:
         fields = _decode(body)
-        if fields.model:
+        if fields.model or (model_optional and call.needed):
             return Parsed(
                 fields.model,
                 call.kind,
@@ -107,10 +117,19 @@ def _why(body: bytes) -> BadBody:
     except msgspec.ValidationError:
         return BadBody("The request body must be a JSON object.")
     except (msgspec.DecodeError, RecursionError) as error:
-        return BadBody(f"The request body is not valid JSON: {error}", code="invalid_json")
+        why = _half_pair(body) or str(error)
+        return BadBody(f"The request body is not valid JSON: {why}", code="invalid_json")
     if raw in {b"", b"null"}:
         return BadBody("You must provide a model parameter.", "model", "missing_model")
     return BadBody("The model must be a string that is not empty.", "model", "invalid_model")
+
+
+def _half_pair(body: bytes) -> str:
+    """Names a surrogate without its other half, which the parser takes for a body cut short."""
+    found = _HALF_PAIR.search(body)
+    if found is None:
+        return ""
+    return f"{found[1].decode()} (byte {found.start(1)}) is half of a surrogate pair"
 
 
 def _is_salted(fields: _Body) -> bool:

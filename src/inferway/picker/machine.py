@@ -25,6 +25,8 @@ KEPT_HEADERS = {
     b"x-llm-d-inference-objective": "objective",
     b"x-gateway-inference-fairness-id": "fairness_id",
     b"x-llm-d-inference-fairness-id": "fairness_id",
+    b"x-session-id": "session",
+    b"x-session-token": "session",
     b"test-epp-endpoint-selection": "only",
     b"x-inferway-explain": "explain",
 }
@@ -41,6 +43,7 @@ class Callout(msgspec.Struct):
     fairness_id: bytes = b""
     only: bytes = b""
     explain: bytes = b""
+    session: bytes = b""
 
 
 class Malformed(msgspec.Struct, frozen=True):

@@ -22,6 +22,9 @@ from inferway.scheduling.pool import PoolScheduler, Settled
 
 # Decisions take tens of microseconds; the last buckets show stalls.
 SECONDS_BUCKETS = (25e-6, 50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 0.01, 0.1, 1.0)
+# Clients choose the names of models that a generic rule rewrites; the rest of them is one series.
+REWRITES_MAX = 1000
+OTHER_MODELS = "other"
 
 
 class Telemetry:
@@ -37,6 +40,7 @@ class Telemetry:
         self.finished: Counter[int] = Counter()
         self.released: Counter[str] = Counter()
         self.tokens: Counter[str] = Counter()
+        self.rewrites: Counter[tuple[str, str, str]] = Counter()
         self.usages = 0
         self.retried = 0
 
@@ -51,6 +55,13 @@ class Telemetry:
     def explained(self, pick: str, request_id: bytes, explanation: Explanation) -> None:
         """One decision to keep for people."""
         self.ring.add(pick, request_id, explanation)
+
+    def rewritten(self, rewrite: str, model: str, target: str) -> None:
+        """One request that a rewrite's rule has decided about."""
+        key = (rewrite, model, target)
+        if key not in self.rewrites and len(self.rewrites) >= REWRITES_MAX:
+            key = (rewrite, OTHER_MODELS, target)
+        self.rewrites[key] += 1
 
     def settled(self, event: Event, ended: Iterable[Settled]) -> None:
         """Requests that have ended. Usage counts although the reservation was released before."""
@@ -95,9 +106,12 @@ class ScrapeView:
 class PickerCollector(Collector):
     """Makes families of the counts when Prometheus asks."""
 
-    def __init__(self, telemetry: Telemetry, scrapes: ScrapeView) -> None:
+    def __init__(
+        self, telemetry: Telemetry, scrapes: ScrapeView, further: Collector | None = None
+    ) -> None:
         self._telemetry = telemetry
         self._scrapes = scrapes
+        self._further = further
 
     def collect(self) -> Iterator[Metric]:
         t = self._telemetry
@@ -141,6 +155,8 @@ class PickerCollector(Collector):
             {(pool, reason): count for reason, count in t.released.items()},
         )
         yield from self._gauges()
+        if self._further is not None:
+            yield from self._further.collect()
 
     def _seconds(self) -> Metric:
         t = self._telemetry

@@ -6,7 +6,7 @@ A pump around ``endpoints``: level-based, so each telling is the whole list.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from inferway.api.resources import INFERENCE_POOLS, PODS, ResourceType
 from inferway.cluster.client import KubeClient
@@ -24,7 +24,10 @@ from inferway.scheduling.snapshot import Endpoint
 
 
 class PoolWatcher:
-    """One pool. ``problem`` says why it has no endpoints to tell, or nothing."""
+    """One pool. ``problem`` says why it has no endpoints to tell, or nothing.
+
+    ``annotated`` is told the pool's annotations before each telling of endpoints.
+    """
 
     def __init__(
         self,
@@ -32,11 +35,13 @@ class PoolWatcher:
         key: Key,
         group: str,
         apply: Callable[[list[Endpoint]], None],
+        annotated: Callable[[Mapping[str, str]], None] | None = None,
     ) -> None:
         self._client = client
         self._key = key
         self._resource = pool_resource(group)
         self._apply = apply
+        self._annotated = annotated
         self._changed = asyncio.Event()
         self.problem = "the InferencePool has not been read yet"
 
@@ -88,6 +93,8 @@ class PoolWatcher:
                         return
                     if pods.synced.is_set():
                         self.problem = ""
+                        if self._annotated is not None:
+                            self._annotated(pool.metadata.annotations or {})
                         self._apply(endpoints_of(pool, pods.store.values()))
                     await self._changed.wait()
             finally:

@@ -1,0 +1,44 @@
+"""Refusals of scheduling in the words of OpenAI's errors."""
+
+from __future__ import annotations
+
+from inferway.picker.answers import DECIDED_UNAVAILABLE_STATUS, FinalAnswer
+from inferway.scheduling.decision import Refusal, RefusalReason
+from inferway.scheduling.holding import Refuse, Why
+
+# A pool without endpoints may have one soon; a client that waits this long is not a burden.
+NO_ENDPOINT_RETRY_SECONDS = 1.0
+# A server that was not ready in the time that a request may wait takes some more of it.
+WAITED_RETRY_SECONDS = 5.0
+
+_STATUS = {
+    RefusalReason.NO_ENDPOINT: (DECIDED_UNAVAILABLE_STATUS, "no_endpoint"),
+    RefusalReason.UNKNOWN_MODEL: (404, "model_not_found"),
+    RefusalReason.SHED: (429, "shed"),
+}
+
+
+def decided(refusal: Refusal) -> FinalAnswer:
+    """A decision against the request."""
+    status, code = _STATUS[refusal.reason]
+    retry = refusal.retry_after_seconds
+    if refusal.reason is RefusalReason.NO_ENDPOINT:
+        retry = NO_ENDPOINT_RETRY_SECONDS
+    param = "model" if refusal.reason is RefusalReason.UNKNOWN_MODEL else None
+    return FinalAnswer(status, refusal.message, param, code, retry)
+
+
+def waited(refusal: Refuse) -> FinalAnswer:
+    """The end of waiting for a pool's first endpoint, or no room to wait."""
+    retry = WAITED_RETRY_SECONDS
+    if refusal.why is Why.TIMEOUT:
+        text = f"The pool had no ready endpoint for {refusal.waited_seconds:.3g} seconds."
+    elif refusal.why is Why.STOPPING:
+        text, retry = "The picker is stopping; ask again.", NO_ENDPOINT_RETRY_SECONDS
+    elif refusal.why is Why.OFF:
+        text, retry = "The pool has no ready endpoint.", NO_ENDPOINT_RETRY_SECONDS
+    else:
+        text = "The pool has no ready endpoint, and as many requests as may wait for one do so."
+    return FinalAnswer(
+        DECIDED_UNAVAILABLE_STATUS, text, code="no_endpoint", retry_after_seconds=retry
+    )

@@ -1,0 +1,100 @@
+"""Where a body names its model, and what is to stand there: byte offsets for the proxy.
+
+Knows JSON's tokens and the form of the splice header; decodes no values and re-encodes no body.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+import msgspec
+
+# A value in the header is JSON text in ASCII; names of models are far shorter.
+VALUE_BYTES_MAX = 1024
+
+_KEY = b'"model"'
+_AFTER_KEY = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
+_BLANK = re.compile(rb"[ \t\r\n]*")
+# A whole string, or a bracket. What lies between is numbers, words, commas and colons.
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]]', re.DOTALL)
+# An ASCII letter as an escape, with which a key can be written in another way.
+_LETTER_ESCAPE = b"\\u006"
+# A value: a string, or a number or word up to what ends it.
+_VALUE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^,}\]\s]+', re.DOTALL)
+
+
+def splice(body: bytes, model: str) -> bytes | None:
+    """``begin,end,value`` that makes a valid JSON object name this model; None if that can't be.
+
+    Bytes from begin up to end are to be replaced. A body without a model gets one.
+    """
+    value = json.dumps(model).encode()
+    if len(value) > VALUE_BYTES_MAX:
+        return None
+    place = locate(body)
+    if place is None:
+        begin = end = body.index(b"{") + 1
+        comma = b"" if body[_end_of_blank(body, begin) :][:1] == b"}" else b","
+        value = _KEY + b":" + value + comma
+    else:
+        begin, end = place
+    return b"%d,%d,%b" % (begin, end, value)
+
+
+def locate(body: bytes) -> tuple[int, int] | None:
+    """Begin and end of the value of the last top-level ``model`` in a valid JSON object.
+
+    The last one is what JSON readers take. None: there is none.
+    """
+    at = body.find(_KEY)
+    if (
+        at > 0
+        and body[at - 1] in b"{, \t\r\n"
+        and body.find(_KEY, at + 1) < 0
+        and _LETTER_ESCAPE not in body
+        and body.count(b"{", 0, at) == 1
+        and body.count(b"[", 0, at) == 0
+    ):
+        # The only one and not inside of anything, as nearly all clients write it.
+        found = _value(body, at + len(_KEY))
+        if found is not None:
+            return found
+    return _scan(body)
+
+
+def _scan(body: bytes) -> tuple[int, int] | None:
+    depth = 0
+    found = None
+    for token in _TOKEN.finditer(body):
+        first = body[token.start()]
+        if first == 0x22:
+            if depth == 1 and _names_model(token[0]):
+                found = _value(body, token.end()) or found
+        elif first in b"{[":
+            depth += 1
+        else:
+            depth -= 1
+    return found
+
+
+def _names_model(token: bytes) -> bool:
+    if token == _KEY:
+        return True
+    # Longest way to write it: each of the five letters as an escape of six.
+    return b"\\" in token and len(token) <= 32 and msgspec.json.decode(token) == "model"
+
+
+def _value(body: bytes, after_key: int) -> tuple[int, int] | None:
+    """The value's place if a colon follows, which tells a key from a string."""
+    colon = _AFTER_KEY.match(body, after_key)
+    if colon is None:
+        return None
+    match = _VALUE.match(body, colon.end())
+    return (match.start(), match.end()) if match is not None else None
+
+
+def _end_of_blank(body: bytes, at: int) -> int:
+    match = _BLANK.match(body, at)
+    assert match is not None
+    return match.end()

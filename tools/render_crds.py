@@ -16,7 +16,7 @@ from inferway.api import crds
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ROOT / "charts" / "inferway-crds" / "files"
-OWN = (crds.GATEWAY_PARAMETERS,)
+OWN = crds.own_definitions()
 HEADER = "# Written by tools/render_crds.py from src/inferway/api; change those and run it again.\n"
 
 

@@ -13,7 +13,7 @@ from inferway.api import crds
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT.parent / "shared" / "crds"
-CHART = ROOT / "charts" / "inferway-crds" / "files" / "gatewayparameters.spec.yaml"
+CHART = ROOT / "charts" / "inferway-crds" / "files"
 
 # The version of v1.1.0 demands a picker; the main branch, which we follow, does not.
 FILES = [
@@ -74,9 +74,10 @@ def test_inference_kinds_are_the_published_ones(file: str) -> None:
         assert facts(mine["schema"]["openAPIV3Schema"]) == wanted
 
 
-def test_the_chart_carries_the_same_gateway_parameters() -> None:
-    chart = yaml.safe_load(CHART.read_text())["spec"]
-    ours = crds.to_object(crds.GATEWAY_PARAMETERS)["spec"]
+@pytest.mark.parametrize("definition", crds.own_definitions(), ids=lambda d: d.plural)
+def test_the_chart_carries_the_same_kinds(definition: crds.Definition) -> None:
+    chart = yaml.safe_load((CHART / f"{definition.plural}.spec.yaml").read_text())["spec"]
+    ours = crds.to_object(definition)["spec"]
     assert ours["names"] == chart["names"]
     mine, theirs = ours["versions"][0], chart["versions"][0]
     assert mine["additionalPrinterColumns"] == theirs["additionalPrinterColumns"]
@@ -85,7 +86,7 @@ def test_the_chart_carries_the_same_gateway_parameters() -> None:
 
 def test_every_definition_is_whole() -> None:
     names = [definition.name for definition in crds.all_definitions()]
-    assert len(names) == len(set(names)) == 13
+    assert len(names) == len(set(names)) == 14
     for crd in by_name().values():
         versions = crd["spec"]["versions"]
         assert sum(version["storage"] for version in versions) == 1

@@ -14,7 +14,7 @@ from inferway.api.inference import (
     LegacyInferencePool,
     pool_from_legacy,
 )
-from inferway.api.inferway import GatewayParameters
+from inferway.api.inferway import GatewayParameters, LoRAAdapter
 from inferway.api.schema.defaulting import apply_defaults
 from inferway.api.schema.load import load_schema
 
@@ -205,6 +205,7 @@ def custom_kinds() -> tuple[crds.Definition, ...]:
             {"selector": {"a": "b"}, "targetPortNumber": 1, "extensionRef": {"name": "p"}},
         ),
         (GatewayParameters, {}),
+        (LoRAAdapter, {"poolRef": {"name": "p"}, "source": "/adapter"}),
     ],
 )
 def test_readers_see_the_defaults_that_the_server_sets(

@@ -1,8 +1,8 @@
 """CustomResourceDefinitions of the kinds that the embedded API server brings, one table.
 
 Pure: gives objects. On a cluster users install the projects' own bundles; these definitions are
-made from our typed structs and say the same in our own words. GatewayParameters is left out of
-``builtin_definitions``, because the chart ``inferway-crds`` brings it and Helm only touches what
+made from our typed structs and say the same in our own words. Inferway's own kinds are left out of
+``builtin_definitions``, because the chart ``inferway-crds`` brings them and Helm only touches what
 it made itself.
 """
 
@@ -16,7 +16,7 @@ from inferway.api import inference
 from inferway.api.codec import ApiStruct, Object
 from inferway.api.gateway import GATEWAY_GROUP, Gateway, GatewayClass, HTTPRoute, ReferenceGrant
 from inferway.api.grpcroute import GRPCRoute
-from inferway.api.inferway import INFERWAY_GROUP, GatewayParameters
+from inferway.api.inferway import INFERWAY_GROUP, GatewayParameters, LoRAAdapter
 from inferway.api.structural import kind_schema
 
 # The release of the Gateway API that the structs describe, with its experimental fields.
@@ -233,6 +233,31 @@ GATEWAY_PARAMETERS = Definition(
 )
 
 
+LORA_ADAPTERS = Definition(
+    LoRAAdapter,
+    INFERWAY_GROUP,
+    "LoRAAdapter",
+    "loraadapters",
+    ("v1alpha1",),
+    (
+        Column("Pool", ".spec.poolRef.name"),
+        Column("Min", ".spec.minReplicas", "integer"),
+        Column("Wanted", ".status.wantedReplicas", "integer"),
+        Column("Loaded", ".status.replicas", "integer"),
+        Column("Placed", '.status.conditions[?(@.type=="Placed")].status'),
+        Column("Reason", '.status.conditions[?(@.type=="Placed")].reason', priority=1),
+        Column("Source", ".spec.source", priority=1),
+        AGE,
+    ),
+    short_names=("lora",),
+)
+
+
+def own_definitions() -> tuple[Definition, ...]:
+    """Inferway's own kinds, which the chart ``inferway-crds`` installs."""
+    return (GATEWAY_PARAMETERS, LORA_ADAPTERS)
+
+
 def builtin_definitions() -> tuple[Definition, ...]:
     """The kinds that an embedded API server stores at its first start."""
     return (*_gateway_kinds(), *_pool_kinds(), *_model_kinds())
@@ -240,7 +265,7 @@ def builtin_definitions() -> tuple[Definition, ...]:
 
 def all_definitions() -> tuple[Definition, ...]:
     """Every custom kind that Inferway describes."""
-    return (*builtin_definitions(), GATEWAY_PARAMETERS)
+    return (*builtin_definitions(), *own_definitions())
 
 
 def to_object(definition: Definition) -> Object:

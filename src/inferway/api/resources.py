@@ -61,6 +61,7 @@ INFERENCE_POOLS = ResourceType(
 GATEWAY_PARAMETERS = ResourceType(
     "inferway.dev", "v1alpha1", "GatewayParameters", "gatewayparameters"
 )
+LORA_ADAPTERS = ResourceType("inferway.dev", "v1alpha1", "LoRAAdapter", "loraadapters")
 GRPC_ROUTES = ResourceType("gateway.networking.k8s.io", "v1", "GRPCRoute", "grpcroutes")
 LEGACY_INFERENCE_POOLS = ResourceType(
     "inference.networking.x-k8s.io", "v1alpha2", "InferencePool", "inferencepools"

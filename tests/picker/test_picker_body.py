@@ -95,3 +95,39 @@ def test_unknown_call_that_names_a_model_goes_to_it() -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_parsed_or_refused(body: bytes) -> None:
     assert isinstance(parse(COMPLETIONS, body), Parsed | BadBody)
+
+
+@pytest.mark.parametrize(
+    ("text", "byte"),
+    [
+        (b'{"model":"m","prompt":"\\ud800"}', 23),
+        (b'{"model":"m","prompt":"\\uDBFF x"}', 23),
+        (b'{"model":"m","prompt":"a\\udc00 x"}', 24),
+        (b'{"model":"m","prompt":"\\ud83d\\ude00\\ud83d"}', 35),
+        (b'{"model":"\\ud800","prompt":"x"}', 10),
+        (b'{"model":"m","prompt":"\\\\\\ud800"}', 25),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_named(text: bytes, byte: int) -> None:
+    bad = parse(COMPLETIONS, text)
+    assert isinstance(bad, BadBody)
+    assert f"(byte {byte}) is half of a surrogate pair" in bad.message
+    assert bad.code == "invalid_json"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"model":"m","prompt":"\\ud83d\\ude00"}',
+        b'{"model":"m","prompt":"\\\\ud800"}',
+        b'{"model":"m","prompt":"\\u00e9"}',
+    ],
+)
+def test_whole_pairs_and_escaped_backslashes_are_text(text: bytes) -> None:
+    assert isinstance(parse(COMPLETIONS, text), Parsed)
+
+
+def test_a_body_that_is_cut_short_is_called_so() -> None:
+    bad = parse(COMPLETIONS, b'{"model":"m","prompt":"\\ud83d\\ude00')
+    assert isinstance(bad, BadBody)
+    assert "truncated" in bad.message

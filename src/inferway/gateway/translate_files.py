@@ -7,7 +7,7 @@ whose GatewayClass is not among the documents is taken as ours.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -23,7 +23,7 @@ from inferway.api.gateway import (
     HTTPRoute,
     ReferenceGrant,
 )
-from inferway.api.inference import InferencePool
+from inferway.api.inference import InferenceModelRewrite, InferencePool
 from inferway.api.inferway import GatewayParameters
 from inferway.api.meta import ObjectMeta
 from inferway.gateway.envoy.listener import Site
@@ -53,6 +53,10 @@ def _kinds() -> Mapping[tuple[str, str], _Kind]:
         (_GATEWAY_GROUP, "HTTPRoute"): _Kind("http_routes", HTTPRoute),
         (_GATEWAY_GROUP, "ReferenceGrant"): _Kind("reference_grants", ReferenceGrant),
         ("inference.networking.k8s.io", "InferencePool"): _Kind("inference_pools", InferencePool),
+        ("llm-d.ai", "InferenceModelRewrite"): _Kind("model_rewrites", InferenceModelRewrite),
+        ("inference.networking.x-k8s.io", "InferenceModelRewrite"): _Kind(
+            "legacy_model_rewrites", InferenceModelRewrite
+        ),
         ("inferway.dev", "GatewayParameters"): _Kind("gateway_parameters", GatewayParameters),
         ("", "Namespace"): _Kind("namespaces", Namespace, namespaced=False),
         ("", "Service"): _Kind("services", Service),
@@ -115,18 +119,7 @@ def _with_classes(snapshot: Snapshot) -> Snapshot:
             metadata=ObjectMeta(name=name), spec=GatewayClassSpec(controller_name=CONTROLLER_NAME)
         )
         classes.setdefault(("", name), implied)
-    return Snapshot(
-        gateway_classes=classes,
-        gateways=snapshot.gateways,
-        http_routes=snapshot.http_routes,
-        reference_grants=snapshot.reference_grants,
-        inference_pools=snapshot.inference_pools,
-        gateway_parameters=snapshot.gateway_parameters,
-        namespaces=snapshot.namespaces,
-        services=snapshot.services,
-        endpoint_slices=snapshot.endpoint_slices,
-        pods=snapshot.pods,
-    )
+    return replace(snapshot, gateway_classes=classes)
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ from inferway.api.codec import Object, decode
 from inferway.api.core import Namespace, Pod, Service
 from inferway.api.discovery import EndpointSlice
 from inferway.api.gateway import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
-from inferway.api.inference import InferencePool
+from inferway.api.inference import InferenceModelRewrite, InferencePool
 from inferway.api.inferway import GatewayParameters
 from inferway.api.resources import ResourceType
 from inferway.cluster.client import KubeClient
@@ -63,6 +63,12 @@ def _pod(raw: Object) -> PodView:
     return pod_view(decode(Pod, raw))
 
 
+def _rewrite(raw: Object) -> InferenceModelRewrite:
+    """Without its status, which other programs write."""
+    rest = {key: value for key, value in _without_noise(raw).items() if key != "status"}
+    return decode(InferenceModelRewrite, rest)
+
+
 def _owned(raw: Object) -> Owned:
     owners = raw["metadata"].get("ownerReferences") or []
     name = next((item["name"] for item in owners if item.get("kind") == "Gateway"), "")
@@ -89,8 +95,16 @@ class Watches:
             resources.DEPLOYMENTS, _owned, labels=f"{MANAGED_BY_LABEL}={MANAGED_BY}"
         )
         self.pools: Informer[Stored[InferencePool]] | None = None
+        self.rewrites: list[Informer[InferenceModelRewrite]] = []
         if inference:
             self.pools = make(resources.INFERENCE_POOLS, _stored(InferencePool), optional=True)
+            self.rewrites = [
+                make(kind, _rewrite, optional=True)
+                for kind in (
+                    resources.INFERENCE_MODEL_REWRITES,
+                    resources.LEGACY_INFERENCE_MODEL_REWRITES,
+                )
+            ]
         self._all = make.made
 
     @property
@@ -115,7 +129,10 @@ class Watches:
         }
 
     def snapshot(self) -> Snapshot:
+        rewrites = [_objects(informer) for informer in self.rewrites] or [{}, {}]
         return Snapshot(
+            model_rewrites=rewrites[0],
+            legacy_model_rewrites=rewrites[1],
             gateway_classes=_values(self.classes),
             gateways=_values(self.gateways),
             http_routes=_values(self.routes),

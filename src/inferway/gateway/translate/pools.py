@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from inferway.api import labels
 from inferway.api.conditions import PoolReason
 from inferway.api.core import Service
+from inferway.api.holding import hold_seconds
 from inferway.api.inference import InferencePool
 from inferway.base import durations
 from inferway.gateway.translate import services
@@ -19,10 +20,14 @@ FEEDBACK_PORT = "feedback"
 PICK_TIMEOUT_ANNOTATION = "inferway.dev/pick-timeout"
 MODEL_REWRITE_ANNOTATION = "inferway.dev/model-rewrite"
 # A request that the picker holds in its queue is a callout that waits, so this is the longest
-# queueing time, and the time until a hung picker is given up. Five seconds is what a client bears
+# queueing time, and the time until a hung picker is given up; holding for a pool's first endpoint
+# has a time of its own. Five seconds is what a client bears
 # before an answer from a fallback is better than one from the picker.
 PICK_SECONDS = 5.0
 PICK_SECONDS_MAX = 600.0
+# Where the picker holds requests for a pool's first endpoint it answers itself in the end; this
+# much later it is taken for hung.
+HOLD_MARGIN_SECONDS = 5.0
 _H2C = ("kubernetes.io/h2c",)
 
 
@@ -84,14 +89,24 @@ def resolve(snapshot: Snapshot, pool: InferencePool) -> ResolvedPool:
         path_prefix=f"/pick/{key[0]}/{key[1]}",
         timeout_seconds=seconds,
         fail_open=not strict,
-        splice=pool.metadata.annotations.get(MODEL_REWRITE_ANNOTATION) == "enabled",
+        splice=key in snapshot.rewritten_pools
+        or pool.metadata.annotations.get(MODEL_REWRITE_ANNOTATION) == "enabled",
     )
     pickers = _picker_clusters(snapshot, picker_key, service)
     return ResolvedPool(cluster, pick, pickers, tuple(refs), tuple(notes))
 
 
 def _timeout(pool: InferencePool) -> tuple[float, list[str]]:
-    text = pool.metadata.annotations.get(PICK_TIMEOUT_ANNOTATION, "")
+    """Until a picker is taken for hung, holding included; and what is wrong with annotations."""
+    annotations = pool.metadata.annotations
+    seconds, notes = _pick_seconds(annotations.get(PICK_TIMEOUT_ANNOTATION, ""))
+    held, complaint = hold_seconds(annotations)
+    if complaint:
+        notes.append(f"{complaint}; nothing is held.")
+    return max(seconds, held + HOLD_MARGIN_SECONDS if held else 0.0), notes
+
+
+def _pick_seconds(text: str) -> tuple[float, list[str]]:
     if not text:
         return PICK_SECONDS, []
     try:

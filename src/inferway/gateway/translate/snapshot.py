@@ -13,7 +13,7 @@ from functools import cached_property
 from inferway.api.core import Namespace, Pod, Service
 from inferway.api.discovery import EndpointSlice
 from inferway.api.gateway import Gateway, GatewayClass, HTTPRoute, ReferenceGrant
-from inferway.api.inference import InferencePool
+from inferway.api.inference import INFERENCE_GROUP, InferenceModelRewrite, InferencePool
 from inferway.api.inferway import GatewayParameters
 
 Key = tuple[str, str]
@@ -65,6 +65,9 @@ class Snapshot:
     http_routes: Mapping[Key, HTTPRoute] = field(default_factory=dict)
     reference_grants: Mapping[Key, ReferenceGrant] = field(default_factory=dict)
     inference_pools: Mapping[Key, InferencePool] = field(default_factory=dict)
+    model_rewrites: Mapping[Key, InferenceModelRewrite] = field(default_factory=dict)
+    # The same kind in the group that it had first; both count.
+    legacy_model_rewrites: Mapping[Key, InferenceModelRewrite] = field(default_factory=dict)
     gateway_parameters: Mapping[Key, GatewayParameters] = field(default_factory=dict)
     namespaces: Mapping[Key, Namespace] = field(default_factory=dict)
     services: Mapping[Key, Service] = field(default_factory=dict)
@@ -78,6 +81,16 @@ class Snapshot:
             if item.service:
                 found.setdefault((item.metadata.namespace, item.service), []).append(item)
         return found
+
+    @cached_property
+    def rewritten_pools(self) -> frozenset[Key]:
+        """Pools whose picker may ask for another model in a request's body."""
+        found = (*self.model_rewrites.values(), *self.legacy_model_rewrites.values())
+        return frozenset(
+            (item.metadata.namespace, item.spec.pool_ref.name)
+            for item in found
+            if item.spec is not None and item.spec.pool_ref.group in ("", INFERENCE_GROUP)
+        )
 
     @cached_property
     def ready_pods_by_namespace(self) -> Mapping[str, list[PodView]]:

@@ -235,6 +235,7 @@ async def envoy(arguments: list[str], bind: str, log: list[str]) -> AsyncIterato
         "POD_IP": bind,
         "BIND_ADDRESS": bind,
         "PRIVILEGED_PORT_OFFSET": "8000",
+        "ENVOY_DYNAMIC_MODULES_SEARCH_PATH": "",
     }
     for name, value in variables.items():
         arguments = [text.replace(f"$({name})", value) for text in arguments]

@@ -19,7 +19,7 @@ from inferway.base.clock import SystemClock
 from inferway.base.errors import InferwayError
 from inferway.picker import flags, health
 from inferway.picker.answers import DECIDED_UNAVAILABLE_STATUS
-from inferway.picker.callout import Proxies
+from inferway.picker.peers import Proxies
 from inferway.picker.run import Picker
 from inferway.scheduling.policy import CostPolicy
 

@@ -8,6 +8,7 @@ public functions; measures nothing itself.
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -114,7 +115,7 @@ def picker_words(address: str, socket: Path, upstreams: Sequence[str]) -> list[s
     ]
 
 
-def bootstrap(address: str, xds_port: int) -> str:
+def bootstrap(address: str, xds_port: int, module: str) -> str:
     """The proxies' bootstrap with what a kubelet would put into it."""
     text = bootstrap_text(GATEWAY, "bench", Xds(address, xds_port))
     for name, value in {
@@ -123,6 +124,7 @@ def bootstrap(address: str, xds_port: int) -> str:
         "POD_IP": address,
         "BIND_ADDRESS": address,
         "PRIVILEGED_PORT_OFFSET": "0",
+        "ENVOY_DYNAMIC_MODULES_SEARCH_PATH": module,
     }.items():
         text = text.replace(f"$({name})", value)
     return text
@@ -134,6 +136,7 @@ def running(
 ) -> Iterator[Target]:
     """Picker and Envoy while the block runs. Raises InferwayError when one does not start."""
     socket = folder / "pick.sock"
+    module = os.environ.get("ENVOY_DYNAMIC_MODULES_SEARCH_PATH", "")
     built = Built(gateway(address, socket, upstreams))
     started: list[subprocess.Popen[str]] = []
     with controller(built, address) as xds_port:
@@ -141,7 +144,7 @@ def running(
             picker = backends.start(picker_words(address, socket, upstreams), folder)
             started.append(picker)
             backends.wait_for_port(address, FEEDBACK_PORT, picker, folder)
-            words = [backends.find_envoy(), "--config-yaml", bootstrap(address, xds_port)]
+            words = [backends.find_envoy(), "--config-yaml", bootstrap(address, xds_port, module)]
             words += ["--concurrency", str(concurrency), "--log-level", "error"]
             proxy = backends.start([*words, "--disable-hot-restart"], folder)
             started.append(proxy)

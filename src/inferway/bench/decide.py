@@ -21,10 +21,11 @@ import msgspec
 
 from inferway.base.clock import SystemClock
 from inferway.bench import processes
+from inferway.picker import answers
 from inferway.picker.debug import DecisionRing
 from inferway.picker.machine import Callout, CalloutMachine
 from inferway.picker.run import GC_THRESHOLDS
-from inferway.picker.service import PickService, PoolRuntime, Reply
+from inferway.picker.service import Chosen, PickService, PoolRuntime
 from inferway.picker.telemetry import Telemetry
 from inferway.scheduling.decision import Decision
 from inferway.scheduling.events import Finished, ModelCard
@@ -171,13 +172,14 @@ def _requests(endpoints: int, body_bytes: int) -> Iterator[Callable[[], object]]
             len(body),
             body,
         )
-        replies: list[Reply] = []
+        replies: list[Chosen] = []
 
-        def work(data: bytes = data, replies: list[Reply] = replies) -> None:
+        def work(data: bytes = data, replies: list[Chosen] = replies) -> None:
             for command in protocol.handle(data):
                 assert isinstance(command, Callout)
                 reply = service.answer(command, "proxy")
-                assert isinstance(reply, Reply)
+                assert isinstance(reply, Chosen)
+                answers.chosen(reply.addresses, reply.pick, reply.request_id)
                 replies.append(reply)
 
         yield work

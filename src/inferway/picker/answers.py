@@ -43,34 +43,42 @@ class FinalAnswer(msgspec.Struct, frozen=True):
     retry_after_seconds: float = 0.0
 
 
-def chosen(addresses: str, pick: str, request_id: bytes) -> bytes:
-    """The best endpoints in order, comma separated."""
+def chosen(addresses: str, pick: str, request_id: bytes, splice: bytes = b"") -> bytes:
+    """The best endpoints in order, comma separated, and how to cut the body if so."""
+    cut = b"x-inferway-splice: %b\r\n" % splice if splice else b""
     return (
         b"HTTP/1.1 200 OK\r\nx-gateway-destination-endpoint: %b\r\nx-inferway-pick: %b\r\n"
-        b"x-request-id: %b\r\ncontent-length: 0\r\n\r\n"
-        % (addresses.encode(), pick.encode(), request_id)
+        b"x-request-id: %b\r\n%bcontent-length: 0\r\n\r\n"
+        % (addresses.encode(), pick.encode(), request_id, cut)
     )
 
 
-def final(answer: FinalAnswer, request_id: bytes, *, close: bool = False) -> bytes:
-    """The whole HTTP answer. A client is asked to come back where that can help."""
+def words(answer: FinalAnswer, request_id: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Status, headers and body. A client is asked to come back where that can help."""
     error = {
         "message": answer.message,
         "type": _TYPES[answer.status],
         "param": answer.param,
         "code": answer.code,
     }
-    body = msgspec.json.encode({"error": error})
-    lines = [
-        b"HTTP/1.1 %d %b" % (answer.status, _REASONS[answer.status]),
-        b"content-type: application/json",
-        b"content-length: %d" % len(body),
-        b"x-request-id: " + request_id,
-        b"x-should-retry: " + (b"true" if answer.retry_after_seconds > 0 else b"false"),
+    retry = answer.retry_after_seconds
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"x-request-id", request_id),
+        (b"x-should-retry", b"true" if retry > 0 else b"false"),
     ]
-    if answer.retry_after_seconds > 0:
-        lines.append(b"retry-after: %d" % max(1, math.ceil(answer.retry_after_seconds)))
-        lines.append(b"retry-after-ms: %d" % max(1, round(answer.retry_after_seconds * 1000)))
+    if retry > 0:
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(retry))))
+        headers.append((b"retry-after-ms", b"%d" % max(1, round(retry * 1000))))
+    return answer.status, headers, msgspec.json.encode({"error": error})
+
+
+def final(answer: FinalAnswer, request_id: bytes, *, close: bool = False) -> bytes:
+    """The whole HTTP answer."""
+    status, headers, body = words(answer, request_id)
+    lines = [b"HTTP/1.1 %d %b" % (status, _REASONS[status])]
+    lines += [b"%b: %b" % header for header in headers]
+    lines.append(b"content-length: %d" % len(body))
     if close:
         lines.append(b"connection: close")
     return b"\r\n".join([*lines, b"", body])

@@ -20,17 +20,22 @@ from inferway.cluster import kubeconfig
 from inferway.cluster.client import KubeClient
 from inferway.cluster.store import Key
 from inferway.picker import admin, feedback, health, metrics_text
-from inferway.picker.callout import CalloutServer
+from inferway.picker.annotations import hold_limits
 from inferway.picker.debug import DecisionRing
+from inferway.picker.doorway import PickServer
 from inferway.picker.flags import Options
+from inferway.picker.holding import Holder
 from inferway.picker.metrics_text import Names
+from inferway.picker.pool_metrics import PoolCollector
+from inferway.picker.rewrites import RewriteWatcher
 from inferway.picker.scrape import ScrapeOptions, Scraper
 from inferway.picker.service import PickService, PoolRuntime
 from inferway.picker.telemetry import PickerCollector, ScrapeView, Telemetry
 from inferway.picker.watch import PoolWatcher
 from inferway.scheduling.decision import Policy
-from inferway.scheduling.events import Doubted, Event, ProxyGone, Tick
+from inferway.scheduling.events import Event, Tick
 from inferway.scheduling.pool import PoolScheduler
+from inferway.scheduling.rewrite import RewriteTable
 from inferway.scheduling.snapshot import Endpoint
 
 _log = logging.getLogger(__name__)
@@ -61,20 +66,19 @@ class Picker:
             f"{self.key.namespace}/{self.key.name}", self.scheduler, self.ring
         )
         self.scraper = Scraper(self.scheduler, clock, scrape_options(options))
-        self.pool = PoolRuntime(self.scheduler, refresh=self.scraper.refresh)
+        self.hold = Holder(clock)
+        self.pool = PoolRuntime(self.scheduler, refresh=self.scraper.refresh, hold=self.hold)
         rng = random.Random()
         self.service = PickService(
             {(self.key.namespace, self.key.name): self.pool}, clock, rng, self.telemetry, identity
         )
-        self.callout = CalloutServer(
-            self.service,
-            doubted=lambda pick: self.settle(Doubted(pick)),
-            gone=lambda proxy: self.settle(ProxyGone(proxy)),
-        )
+        self.callout = PickServer(self.service, self.settle)
         self.watcher: PoolWatcher | None = None
+        self.rewrites: RewriteWatcher | None = None
         self.ports: dict[str, int] = {}
         self._endpoints_told = asyncio.Event()
         self._draining = False
+        self._complaints: list[str] = []
 
     # -- events ----------------------------------------------------------------------------
 
@@ -89,7 +93,21 @@ class Picker:
         if added or removed:
             _log.info("endpoints", extra={"data": {"added": added, "removed": removed}})
         self.scraper.set_endpoints(endpoints)
+        self.hold.set_endpoints(len(endpoints))
         self._endpoints_told.set()
+
+    def set_annotations(self, annotations: Mapping[str, str]) -> None:
+        """What the pool's annotations ask for."""
+        limits, complaints = hold_limits(annotations)
+        if complaints != self._complaints:
+            self._complaints = complaints
+            if complaints:
+                _log.warning("annotations of the pool", extra={"data": {"problems": complaints}})
+        self.hold.set_limits(limits)
+
+    def set_rewrites(self, table: RewriteTable | None) -> None:
+        """Which models stand for which."""
+        self.pool.rewrites = table
 
     def not_ready(self) -> str:
         """What is missing, or nothing."""
@@ -111,14 +129,19 @@ class Picker:
             ]
             if client is not None:
                 group = self._options.text("pool-group")
-                self.watcher = PoolWatcher(client, self.key, group, self.set_endpoints)
+                self.watcher = PoolWatcher(
+                    client, self.key, group, self.set_endpoints, self.set_annotations
+                )
                 work.append(tasks.create_task(self.watcher.run(), name="watch"))
+                self.rewrites = RewriteWatcher(client, self.key, group, self.set_rewrites)
+                work.append(tasks.create_task(self.rewrites.run(), name="watch rewrites"))
             else:
                 self.set_endpoints([Endpoint(a, a) for a in self._options.endpoints])
             await stop.wait()
             self._draining = True
             if client is not None:
                 await asyncio.sleep(DRAIN_SECONDS)
+            self.hold.stop()
             await self.callout.drain()
             for task in work:
                 task.cancel()
@@ -126,7 +149,8 @@ class Picker:
     @asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:
         address = self._options.text("bind-address")
-        collector = PickerCollector(self.telemetry, ScrapeView(self._scrapes))
+        more = PoolCollector(self.telemetry, self.key, self.hold)
+        collector = PickerCollector(self.telemetry, ScrapeView(self._scrapes), more)
         runner = web.AppRunner(
             admin.application(collector, self.ring, self.not_ready), access_log=None
         )
@@ -171,8 +195,10 @@ class Picker:
         try:
             async with asyncio.timeout(MODELS_WAIT_SECONDS):
                 await self.scraper.asked_all.wait()
+                if self.rewrites is not None:
+                    await self.rewrites.synced.wait()
         except TimeoutError:
-            _log.warning("not every model server has told what it serves")
+            _log.warning("not every model server, or the cluster, has told what is served")
         self.pool.synced = True
 
     async def _tick(self) -> None:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 
 from inferway.base.clock import Clock
-from inferway.picker import answers, body
+from inferway.picker import body, refusals, splice
 from inferway.picker.answers import FinalAnswer
+from inferway.picker.holding import Holder
 from inferway.picker.machine import Callout, Malformed
 from inferway.scheduling.decision import Decision, Explanation, Refusal, RefusalReason
+from inferway.scheduling.holding import Refuse
 from inferway.scheduling.pool import PoolScheduler
 from inferway.scheduling.request import Request, Rng
+from inferway.scheduling.rewrite import RewriteTable, StickyBy, draw
 
-# A pool without endpoints may have one soon; a client that waits this long is not a burden.
-NO_ENDPOINT_RETRY_SECONDS = 1.0
 # One decision of this many is explained in the ring, besides those that ask for it.
 EXPLAIN_EVERY = 256
 # Client-chosen ids are repeated in a header; longer ones are cut.
@@ -26,12 +27,6 @@ REQUEST_ID_BYTES_MAX = 256
 # Targets whose pool and kind of call are remembered; a query makes one more.
 ROUTES_MAX = 1024
 ROUTE_BYTES_MAX = 512
-
-_STATUS = {
-    RefusalReason.NO_ENDPOINT: (answers.DECIDED_UNAVAILABLE_STATUS, "no_endpoint"),
-    RefusalReason.UNKNOWN_MODEL: (404, "model_not_found"),
-    RefusalReason.SHED: (429, "shed"),
-}
 
 
 @dataclass(slots=True)
@@ -44,6 +39,10 @@ class PoolRuntime:
     refresh: Callable[[Callable[[], None]], bool] | None = None
     # Objective name -> priority.
     priorities: dict[str, int] = field(default_factory=dict)
+    # Which models stand for which; None: each for itself.
+    rewrites: RewriteTable | None = None
+    # Where requests wait while the pool has no endpoint; None: they do not.
+    hold: Holder | None = None
 
 
 class Asked(msgspec.Struct, frozen=True, gc=False):
@@ -54,6 +53,9 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     request_id: bytes
     proxy: str
     explain: bool
+    # What to cut out of the body, and the model that the client named, if another stands for it.
+    splice: bytes = b""
+    alias: str = ""
 
 
 class Watcher(Protocol):
@@ -67,20 +69,71 @@ class Watcher(Protocol):
         """A decision with its reasons."""
         ...
 
+    def rewritten(self, rewrite: str, model: str, target: str) -> None:
+        """A rewrite's rule gave a request for one model to another, or to the same."""
+        ...
 
-class Reply(msgspec.Struct, frozen=True, gc=False):
-    """An HTTP answer; ``pick`` is the id of the choice in it, empty for a final answer."""
 
-    data: bytes
-    pick: str = ""
+class Chosen(msgspec.Struct, frozen=True, gc=False):
+    """The best endpoints in order, comma separated, and the id of this choice.
+
+    ``splice`` says what the proxy is to cut out of the body and what to put there, or is empty.
+    """
+
+    addresses: str
+    pick: str
+    request_id: bytes
+    splice: bytes = b""
+
+
+class Refused(msgspec.Struct, frozen=True, gc=False):
+    """What the client is told instead."""
+
+    answer: FinalAnswer
+    request_id: bytes
+
+
+# Each transport words it in its own way.
+Reply: TypeAlias = Chosen | Refused
 
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """No answer yet: call ``start`` with what to do with it; False means that there is no wait."""
+    """No answer yet: call ``start`` with what to do with it; False means that there is no wait.
+
+    ``cancel`` is to be called when nobody is left to be answered.
+    """
 
     start: Callable[[Callable[[Reply], None]], bool]
     otherwise: Reply
+    cancel: Callable[[], None] | None = None
+
+
+class _Waiter:
+    """A request in the hold queue: hears of the end of its waiting once, and answers."""
+
+    def __init__(self, service: PickService, asked: Asked) -> None:
+        self._service = service
+        self._asked = asked
+        self._done: Callable[[Reply], None] = _nobody
+
+    def start(self, done: Callable[[Reply], None]) -> bool:
+        self._done = done
+        return True
+
+    def released(self) -> None:
+        reply = self._service.again(self._asked)
+        if not isinstance(reply, Later):
+            self._done(reply)
+        elif not reply.start(self._done):
+            self._done(reply.otherwise)
+
+    def refused(self, refusal: Refuse) -> None:
+        self._done(self._service.hold_refused(refusal, self._asked.request_id))
+
+
+def _nobody(reply: Reply) -> None:
+    """Who is answered before somebody waits for the answer."""
 
 
 class PickService:
@@ -120,17 +173,28 @@ class PickService:
                 503,
                 "The picker has not seen the pool yet.",
                 code="not_ready",
-                retry_after_seconds=NO_ENDPOINT_RETRY_SECONDS,
+                retry_after_seconds=refusals.NO_ENDPOINT_RETRY_SECONDS,
             )
             return self._final(answer, request_id, "not_ready", began)
-        parsed = body.parse(kind, call.body)
+        table = pool.rewrites
+        parsed = body.parse(
+            kind, call.body, model_optional=table is not None and table.generic is not None
+        )
         if isinstance(parsed, body.BadBody):
-            bad = FinalAnswer(400, parsed.message, parsed.param, parsed.code)
-            return self._final(bad, request_id, "bad_request", began)
-        request = _request(call, parsed, pool)
-        asked = Asked(pool, request, request_id, proxy, bool(call.explain))
+            if call.body or call.method == b"POST":
+                bad = FinalAnswer(400, parsed.message, parsed.param, parsed.code)
+                return self._final(bad, request_id, "bad_request", began)
+            # A method that needs no body is the server's to answer.
+            parsed = body.Parsed()
+        request, cut = _request(call, parsed, pool), b""
+        if table is not None and (parsed.model or (kind.needed and call.body)):
+            request, cut = self._rewritten(table, request, request_id, call)
+        alias = parsed.model if cut else ""
+        asked = Asked(pool, request, request_id, proxy, bool(call.explain), cut, alias)
+        if pool.hold is not None and not pool.hold.passing:
+            return self._held(pool.hold, asked)
         result = self._decide(asked, began)
-        if isinstance(result, Reply):
+        if isinstance(result, Chosen):
             self._watcher.decided("chosen", self._monotonic() - began)
             return result
         return self._refused(asked, result, began)
@@ -138,7 +202,7 @@ class PickService:
     def _refused(self, asked: Asked, result: Refusal, began: float) -> Reply | Later:
         """The refusal in words; an unknown model may be one that was loaded just now."""
         pool, request_id = asked.pool, asked.request_id
-        answer = _worded(result)
+        answer = refusals.decided(result, asked.alias)
         wording = self._final(answer, request_id, result.reason.value, began)
         if result.reason is not RefusalReason.UNKNOWN_MODEL or pool.refresh is None:
             return wording
@@ -146,22 +210,60 @@ class PickService:
         def start(done: Callable[[Reply], None]) -> bool:
             def again() -> None:
                 second = self._decide(asked, self._monotonic())
-                if isinstance(second, Reply):
+                if isinstance(second, Chosen):
                     self._watcher.decided("chosen", self._monotonic() - began)
                     done(second)
                 else:
-                    done(Reply(answers.final(_worded(second), request_id)))
+                    done(Refused(refusals.decided(second, asked.alias), request_id))
 
             assert pool.refresh is not None
             return pool.refresh(again)
 
         return Later(start, wording)
 
-    def malformed(self, problem: Malformed) -> bytes:
+    def _held(self, hold: Holder, asked: Asked) -> Reply | Later:
+        """Waits for the pool's first endpoint, or says why not."""
+        waiter = _Waiter(self, asked)
+        key = hold.enter(asked.request.body_bytes, waiter)
+        if isinstance(key, Refuse):
+            return self.hold_refused(key, asked.request_id)
+        # Who has entered waits, so that the other answer is never taken.
+        otherwise = Refused(FinalAnswer(503, "The request was not held."), asked.request_id)
+        return Later(waiter.start, otherwise, lambda: hold.leave(key))
+
+    def again(self, asked: Asked) -> Reply | Later:
+        """Decides for a request that has waited."""
+        began = self._monotonic()
+        result = self._decide(asked, began)
+        if isinstance(result, Refusal):
+            return self._refused(asked, result, began)
+        self._watcher.decided("chosen", self._monotonic() - began)
+        return result
+
+    def hold_refused(self, refusal: Refuse, request_id: bytes) -> Reply:
+        """The final answer to a request that may not wait, or no longer."""
+        return self._final(refusals.waited(refusal), request_id, refusal.why, self._monotonic())
+
+    def _rewritten(
+        self, table: RewriteTable, request: Request, request_id: bytes, call: Callout
+    ) -> tuple[Request, bytes]:
+        """The request for the model that stands for the one it names, and what to cut for it."""
+        rule = table.rule_for(request.model)
+        if rule is None:
+            return request, b""
+        model = draw(rule, _sticky_key(rule.sticky_by, request_id, call))
+        self._watcher.rewritten(rule.rewrite, request.model, model)
+        if model == request.model:
+            return request, b""
+        cut = splice.splice(call.body, model)
+        if cut is None:
+            return request, b""
+        return msgspec.structs.replace(request, model=model), cut
+
+    def malformed(self, problem: Malformed) -> Refused:
         """The last answer on a connection that can not go on."""
-        answer = FinalAnswer(problem.status, problem.message)
         self._watcher.decided("bad_request", 0.0)
-        return answers.final(answer, b"", close=True)
+        return Refused(FinalAnswer(problem.status, problem.message), b"")
 
     def _find(self, target: bytes) -> tuple[PoolRuntime, body.Call] | FinalAnswer:
         # /pick/{namespace}/{pool}{original path}
@@ -186,7 +288,7 @@ class PickService:
             self._routes[target] = found
         return found
 
-    def _decide(self, asked: Asked, now: float) -> Reply | Refusal:
+    def _decide(self, asked: Asked, now: float) -> Chosen | Refusal:
         self._count += 1
         pick = f"{self._prefix}-{self._count:x}"
         request, request_id, proxy = asked.request, asked.request_id, asked.proxy
@@ -202,11 +304,11 @@ class PickService:
             return decision
         address = scheduler.columns.address
         named = ",".join([address[slot] for slot in decision.slots])
-        return Reply(answers.chosen(named, pick, request_id), pick)
+        return Chosen(named, pick, request_id, asked.splice)
 
-    def _final(self, answer: FinalAnswer, request_id: bytes, outcome: str, began: float) -> Reply:
+    def _final(self, answer: FinalAnswer, request_id: bytes, outcome: str, began: float) -> Refused:
         self._watcher.decided(outcome, self._monotonic() - began)
-        return Reply(answers.final(answer, request_id))
+        return Refused(answer, request_id)
 
 
 def _request(call: Callout, parsed: body.Parsed, pool: PoolRuntime) -> Request:
@@ -230,10 +332,10 @@ def _request(call: Callout, parsed: body.Parsed, pool: PoolRuntime) -> Request:
     )
 
 
-def _worded(refusal: Refusal) -> FinalAnswer:
-    status, code = _STATUS[refusal.reason]
-    retry = refusal.retry_after_seconds
-    if refusal.reason is RefusalReason.NO_ENDPOINT:
-        retry = NO_ENDPOINT_RETRY_SECONDS
-    param = "model" if refusal.reason is RefusalReason.UNKNOWN_MODEL else None
-    return FinalAnswer(status, refusal.message, param, code, retry)
+def _sticky_key(by: StickyBy, request_id: bytes, call: Callout) -> bytes:
+    """What decides about a target; a client that does not say it is a new one each time."""
+    if by is StickyBy.SESSION:
+        return call.session or request_id
+    if by is StickyBy.FAIRNESS_ID:
+        return call.fairness_id or request_id
+    return request_id

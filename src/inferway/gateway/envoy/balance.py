@@ -14,7 +14,7 @@ from envoy.extensions.load_balancing_policies.least_request.v3 import least_requ
 from envoy.extensions.load_balancing_policies.override_host.v3 import override_host_pb2
 from envoy.extensions.load_balancing_policies.subset.v3 import subset_pb2
 
-from inferway.gateway.envoy.names import DESTINATION_HEADER, PICK_NAMESPACE
+from inferway.gateway.envoy.names import DESTINATION_HEADER, NATIVE_NAMESPACE, PICK_NAMESPACE
 from inferway.gateway.envoy.pack import pack
 from inferway.gateway.translate.ir import Cluster, ClusterKind
 
@@ -27,9 +27,10 @@ def load_balancing(cluster: Cluster) -> Any:
     if cluster.kind is not ClusterKind.POOL:
         return _policy("least_request", least_request_pb2.LeastRequest())
     message = override_host_pb2.OverrideHost()
-    source = message.override_host_sources.add()
-    source.metadata.key = PICK_NAMESPACE
-    source.metadata.path.add().key = DESTINATION_HEADER
+    for namespace in (PICK_NAMESPACE, NATIVE_NAMESPACE):
+        source = message.override_host_sources.add()
+        source.metadata.key = namespace
+        source.metadata.path.add().key = DESTINATION_HEADER
     message.fallback_policy.CopyFrom(_nobody() if cluster.strict else _least_loaded())
     return _policy("override_host", message)
 

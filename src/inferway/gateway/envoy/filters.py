@@ -6,7 +6,8 @@ plain Service meets nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
@@ -15,23 +16,29 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 )
 from google.protobuf import any_pb2
 
-from inferway.gateway.envoy import pick, splice, usage
+from inferway.gateway.envoy import native, pick, splice, usage
 from inferway.gateway.envoy.pack import pack
-from inferway.gateway.translate.ir import Gateway, Pick, Share
+from inferway.gateway.translate.ir import ClusterKind, Endpoint, Gateway, Pick, Share
 
 
 @dataclass(frozen=True, slots=True)
 class FilterPlan:
-    """What the entries of a Gateway's routes need together."""
+    """What the entries of a Gateway's routes need together.
+
+    ``native``: the proxy has the native pick filter, which needs to know where ``pickers`` are,
+    by the name of their cluster.
+    """
 
     picks: tuple[Pick, ...]
+    native: bool = False
+    pickers: Mapping[str, tuple[Endpoint, ...]] = field(default_factory=dict)
 
     @property
     def splice(self) -> bool:
         return any(pick.splice for pick in self.picks)
 
 
-def plan_filters(gateway: Gateway) -> FilterPlan:
+def plan_filters(gateway: Gateway, *, native: bool) -> FilterPlan:
     """The picks of all entries, each once, by path."""
     picks = {
         share.pick
@@ -41,13 +48,20 @@ def plan_filters(gateway: Gateway) -> FilterPlan:
         for share in route.shares
         if share.pick is not None
     }
-    return FilterPlan(tuple(sorted(picks, key=lambda pick: pick.path_prefix)))
+    pickers = {
+        cluster.name: cluster.endpoints
+        for cluster in gateway.clusters
+        if cluster.kind is ClusterKind.PICKER
+    }
+    return FilterPlan(tuple(sorted(picks, key=lambda pick: pick.path_prefix)), native, pickers)
 
 
 def http_filters(plan: FilterPlan) -> list[hcm_pb2.HttpFilter]:
     """The table: filters in the order in which a request meets them."""
     table: list[tuple[str, any_pb2.Any]] = []
-    if plan.picks:
+    if plan.picks and plan.native:
+        table.append((native.FILTER, native.native_filter()))
+    elif plan.picks:
         # The picker sees the request as the client sent it.
         table += pick.pick_filters(plan.picks)
         if plan.splice:
@@ -71,6 +85,9 @@ def entry_filters(share: Share, plan: FilterPlan) -> dict[str, any_pb2.Any]:
     """What an entry of a route switches on: filter name to its settings there."""
     if share.pick is None:
         return {}
+    if plan.native:
+        picker = plan.pickers.get(share.pick.picker, ())
+        return {native.FILTER: native.native_entry(share.pick, picker)}
     name, settings = pick.pick_entry(share.pick, share=pick.shared(plan.picks))
     plain = pack(route_components_pb2.FilterConfig(config=any_pb2.Any()))
     chosen = {name: settings, usage.JSON_FILTER: plain, usage.STREAM_FILTER: plain}

@@ -35,12 +35,13 @@ class Site:
 
     ``pod_ip`` is set where the address is not the Pod's own but that of its Service, which proxies
     share. There the proxy listens at its Pod's address too, on the ports that the Service maps to,
-    so that EndpointSlices tell the truth.
+    so that EndpointSlices tell the truth. ``native``: the proxy has the native pick filter.
     """
 
     bind_address: str = "0.0.0.0"
     privileged_port_offset: int = 10000
     pod_ip: str = ""
+    native: bool = False
 
     def bound_port(self, port: int) -> int:
         """The port that is really bound for a listener's port."""
@@ -64,7 +65,7 @@ def route_table_name(port: Port) -> str:
 
 def listeners(gateway: Gateway, site: Site) -> list[listener_pb2.Listener]:
     """The listeners of a Gateway at one site."""
-    shared = _shared(gateway)
+    shared = _shared(gateway, native=site.native)
     return [_listener(port, site, shared) for port in gateway.ports]
 
 
@@ -96,12 +97,12 @@ def _listener(
     return message
 
 
-def _shared(gateway: Gateway) -> hcm_pb2.HttpConnectionManager:
+def _shared(gateway: Gateway, *, native: bool) -> hcm_pb2.HttpConnectionManager:
     """What all ports have in common."""
     manager = hcm_pb2.HttpConnectionManager(
         stat_prefix=STAT_PREFIX,
-        http_filters=http_filters(plan_filters(gateway)),
-        access_log=access_logs(gateway),
+        http_filters=http_filters(plan_filters(gateway, native=native)),
+        access_log=[] if native else access_logs(gateway),
         early_header_mutation_extensions=[early_mutation()],
         local_reply_config=local_replies(),
         # The answer is the model server's, and says so.

@@ -19,6 +19,8 @@ SERVED_BY_POOL_HEADER = "x-went-into-resp-headers"
 USAGE_NAMESPACE = "inferway.usage"
 # Where Envoy's ext_authz filter keeps what dynamic_metadata_from_headers asks for.
 PICK_NAMESPACE = "envoy.filters.http.ext_authz"
+# Where the native pick filter puts the destination.
+NATIVE_NAMESPACE = "inferway.pick"
 
 # Prompts with images reach tens of megabytes. The body is held until the picker has answered and,
 # for a retry, until the response begins.

@@ -44,24 +44,36 @@ class Options:
 
 
 class Built:
-    """The resources of one Gateway; listeners are made for each site when it first asks."""
+    """The resources of one Gateway; listeners and routes are made when a site first asks."""
 
     def __init__(self, gateway: Gateway, options: Options | None = None) -> None:
         chosen = options or Options()
         self.gateway = gateway
+        self._pool_header = chosen.pool_header
         self._common = {
             CLUSTER_TYPE: _named(clusters(gateway), "name"),
             ENDPOINT_TYPE: _named(load_assignments(gateway), "cluster_name"),
-            ROUTE_TYPE: _named(route_tables(gateway, pool_header=chosen.pool_header), "name"),
         }
+        self._routes: dict[bool, Mapping[str, Resource]] = {}
         self._sites: dict[Site, Resources] = {}
 
     def at(self, site: Site) -> Resources:
         """What a proxy at ``site`` gets."""
         known = self._sites.get(site)
         if known is None:
-            known = {**self._common, LISTENER_TYPE: _named(listeners(self.gateway, site), "name")}
+            known = {
+                **self._common,
+                ROUTE_TYPE: self._routes_for(native=site.native),
+                LISTENER_TYPE: _named(listeners(self.gateway, site), "name"),
+            }
             self._sites[site] = known
+        return known
+
+    def _routes_for(self, *, native: bool) -> Mapping[str, Resource]:
+        known = self._routes.get(native)
+        if known is None:
+            tables = route_tables(self.gateway, pool_header=self._pool_header, native=native)
+            known = self._routes[native] = _named(tables, "name")
         return known
 
 

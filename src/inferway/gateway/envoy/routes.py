@@ -28,9 +28,16 @@ _POOL_RETRY_ON = "connect-failure,refused-stream,reset"
 _SERVICE_RETRY_ON = "connect-failure,refused-stream"
 
 
-def route_tables(gateway: Gateway, *, pool_header: bool) -> list[route_pb2.RouteConfiguration]:
-    """All tables of a Gateway. ``pool_header``: whether answers of pools carry their mark."""
-    builder = _Builder(plan_filters(gateway), several_pickers(gateway), pool_header)
+def route_tables(
+    gateway: Gateway, *, pool_header: bool, native: bool = False
+) -> list[route_pb2.RouteConfiguration]:
+    """All tables of a Gateway, for proxies with the native pick filter or without.
+
+    ``pool_header``: whether answers of pools carry their mark.
+    """
+    # Only access logs have to tell the requests of pickers apart.
+    tell_apart = several_pickers(gateway) and not native
+    builder = _Builder(plan_filters(gateway, native=native), tell_apart, pool_header)
     return [builder.table(port) for port in gateway.ports]
 
 

@@ -46,6 +46,7 @@ def bootstrap(gateway: tuple[str, str], uid: str, xds: Xds) -> dict[str, Any]:
             "cluster": f"{namespace}/{name}",
             "metadata": {
                 "bind_address": "$(BIND_ADDRESS)",
+                "pick_module": "$(ENVOY_DYNAMIC_MODULES_SEARCH_PATH)",
                 "pod_ip": "$(POD_IP)",
                 "privileged_port_offset": "$(PRIVILEGED_PORT_OFFSET)",
             },

@@ -151,6 +151,8 @@ def _pod(gateway: Gateway, ports: tuple[int, ...], parameters: Parameters, xds: 
             *(_field(name, path) for name, path in _fields().items()),
             {"name": "BIND_ADDRESS", "value": site.bind_address},
             {"name": "DRAIN_SECONDS_MIN", "value": str(DRAIN_SECONDS_MIN)},
+            # The folder of the native pick filter, where the image has one.
+            {"name": "ENVOY_DYNAMIC_MODULES_SEARCH_PATH", "value": ""},
             {"name": "PRIVILEGED_PORT_OFFSET", "value": str(site.privileged_port_offset)},
         ],
         "ports": [

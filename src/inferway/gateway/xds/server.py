@@ -116,6 +116,7 @@ def node_of(node: Any) -> Node:
             address,
             int(offset) if offset.isdigit() else site.privileged_port_offset,
             "" if own == address or is_wildcard(address) else own,
+            bool(metadata["pick_module"].string_value),
         )
     return Node(node.id, node.cluster, site)
 

@@ -1,0 +1,68 @@
+/* A connection to one picker, shared by all worker threads of a proxy.
+ *
+ * Workers write their questions themselves; one thread of the channel reads the answers, watches the
+ * deadlines, connects again, and sends what could not be written at once. Frames and their fields
+ * stand in docs/design/pick-channel.md.
+ */
+#ifndef INFERWAY_CHANNEL_H
+#define INFERWAY_CHANNEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "envoy.h"
+
+/* Reports wait for the next question, or for this long. */
+#define TICK_MILLISECONDS 50
+/* A picker that is gone is tried again this often; a Unix socket refuses in microseconds. */
+#define RECONNECT_MILLISECONDS 100
+/* What a picker that reads slowly may leave unsent: two of the largest bodies. */
+#define BACKLOG_BYTES_MAX (128u * 1024 * 1024)
+/* Answers are a few headers and an error body. */
+#define ANSWER_BYTES_MAX (1024u * 1024)
+/* Questions at a time; more requests than a proxy holds streams. */
+#define QUESTIONS_MAX (1u << 20)
+
+enum verdict { VERDICT_NONE, VERDICT_ROUTE, VERDICT_FINAL, VERDICT_FAILED };
+
+/* One question and its answer. The filter owns it; while it waits, the channel may write it. */
+struct question {
+  uint64_t id;
+  struct channel *channel;
+  struct question *before, *after;
+  int64_t deadline;
+  uint64_t connection;
+  envoy_scheduler scheduler;
+  enum verdict verdict;
+  uint16_t status;
+  char *fields; /* NUL-separated; freed by channel_forget */
+  size_t fields_length;
+  const char *body;
+  size_t body_length;
+  bool waiting;
+};
+
+enum frame_kind { FRAME_PICK = 1, FRAME_DONE = 2, FRAME_CANCEL = 3, FRAME_ANSWER = 4 };
+
+/* Nanoseconds of a clock that never goes back. */
+int64_t now_nanoseconds(void);
+
+/* The channel to "unix:PATH" or "IP:PORT", or to the first of several with commas between them that
+ * answers. NULL if the address can not be understood. Each call is answered by one channel_put. */
+struct channel *channel_get(struct bytes address);
+void channel_put(struct channel *channel);
+
+/* Sends a question whose parts are what follows a frame's head. True: an answer or a failure will
+ * come by the question's scheduler. False: there is no picker to ask. */
+bool channel_ask(struct channel *channel, struct question *question, const struct iovec *parts,
+                 size_t count, int64_t timeout_nanoseconds);
+
+/* No answer is wanted any more, and the answer that there is may go. */
+void channel_forget(struct question *question);
+
+/* Sends a report about an answered question, with the next question or a little later. */
+void channel_report(const struct question *question, const struct iovec *parts, size_t count);
+
+#endif

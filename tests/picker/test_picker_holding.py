@@ -1,0 +1,132 @@
+"""Requests that wait for a pool's first endpoint, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from fake_server import FakeServer
+from test_picker_process import BASE, DEADLINE_SECONDS, ask, picker_for, until
+
+from inferway.picker.annotations import HOLD_REQUESTS, HOLD_TIMEOUT, hold_limits
+from inferway.picker.answers import DECIDED_UNAVAILABLE_STATUS
+from inferway.picker.run import Picker
+from inferway.scheduling.holding import REQUESTS_MAX, Limits
+from inferway.scheduling.snapshot import Endpoint
+
+BODY = {"model": "m", "prompt": "x"}
+
+
+@asynccontextmanager
+async def empty_pool(**annotations: str) -> AsyncIterator[tuple[Picker, FakeServer]]:
+    """A picker whose only server is not there any more, and the server."""
+    async with FakeServer([BASE]).serving() as server, picker_for(server.address) as picker:
+        picker.set_annotations(annotations)
+        picker.set_endpoints([])
+        async with asyncio.timeout(2 * DEADLINE_SECONDS):
+            yield picker, server
+
+
+async def metrics(picker: Picker) -> str:
+    url = f"http://127.0.0.1:{picker.ports['metrics']}/metrics"
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        return await answer.text()
+
+
+@pytest.mark.slow
+async def test_waits_for_the_first_server() -> None:
+    async with (
+        empty_pool(**{HOLD_TIMEOUT: "30s"}) as (picker, server),
+        asyncio.TaskGroup() as tasks,
+    ):
+        asked = [tasks.create_task(ask(picker, BODY)) for _ in range(3)]
+        await until(lambda: len(picker.hold.queue) == 3)
+        text = await metrics(picker)
+        assert 'inferway_pool_held_requests{pool="ns/p"} 3.0' in text
+        assert 'inferway_pool_queued_requests{pool="ns/p"} 3.0' in text
+        assert 'inferway_pool_ready_endpoints{pool="ns/p"} 0.0' in text
+        picker.set_endpoints([Endpoint(server.address, "a")])
+        for status, headers, _ in await asyncio.gather(*asked):
+            assert status == 200
+            assert headers["x-gateway-destination-endpoint"] == server.address
+        # The next one does not wait.
+        assert (await ask(picker, BODY))[0] == 200
+        text = await metrics(picker)
+        assert 'inferway_pool_held_requests{pool="ns/p"} 0.0' in text
+        assert 'inferway_pool_held_ended_total{outcome="released",pool="ns/p"} 3.0' in text
+        assert 'inferway_picker_decisions_total{outcome="chosen",pool="ns/p"} 4.0' in text
+
+
+async def test_no_longer_than_it_may() -> None:
+    async with empty_pool(**{HOLD_TIMEOUT: "100ms"}) as (picker, _):
+        status, headers, body = await ask(picker, BODY)
+        assert status == DECIDED_UNAVAILABLE_STATUS
+        assert headers["retry-after"] == "5"
+        error = json.loads(body)["error"]
+        assert error["code"] == "no_endpoint"
+        assert "no ready endpoint for 0.1" in error["message"]
+        assert "hold_timeout" in await metrics(picker)
+
+
+@pytest.mark.slow
+async def test_no_more_than_may_wait() -> None:
+    annotations = {HOLD_TIMEOUT: "30s", HOLD_REQUESTS: "1"}
+    async with empty_pool(**annotations) as (picker, server), asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(ask(picker, BODY))
+        await until(lambda: len(picker.hold.queue) == 1)
+        status, headers, body = await ask(picker, BODY)
+        assert (status, headers["retry-after"]) == (DECIDED_UNAVAILABLE_STATUS, "5")
+        assert b"as many requests as may wait" in body
+        picker.set_endpoints([Endpoint(server.address, "a")])
+        assert (await first)[0] == 200
+
+
+async def test_a_client_that_leaves_is_dropped_at_once() -> None:
+    async with empty_pool(**{HOLD_TIMEOUT: "30s"}) as (picker, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", picker.ports["pick"])
+        writer.write(
+            b'POST /pick/ns/p/v1/completions HTTP/1.1\r\ncontent-length: 13\r\n\r\n{"model":"m"}'
+        )
+        await until(lambda: len(picker.hold.queue) == 1)
+        writer.close()
+        await until(lambda: len(picker.hold.queue) == 0)
+        assert picker.hold.ended["left"] == 1
+        del reader
+
+
+async def test_without_the_annotation_the_answer_is_at_once() -> None:
+    async with empty_pool() as (picker, _):
+        status, headers, _ = await ask(picker, BODY)
+        assert (status, headers["retry-after"]) == (DECIDED_UNAVAILABLE_STATUS, "1")
+
+
+async def test_a_picker_that_stops_answers_those_that_wait() -> None:
+    async with asyncio.TaskGroup() as tasks:
+        async with empty_pool(**{HOLD_TIMEOUT: "30s"}) as (picker, _):
+            waiting = tasks.create_task(ask(picker, BODY))
+            await until(lambda: len(picker.hold.queue) == 1)
+        status, headers, body = await waiting
+    assert (status, headers["x-should-retry"]) == (DECIDED_UNAVAILABLE_STATUS, "true")
+    assert b"stopping" in body
+
+
+@pytest.mark.parametrize(
+    ("annotations", "limits", "complaints"),
+    [
+        ({}, Limits(), 0),
+        ({HOLD_TIMEOUT: "1m", HOLD_REQUESTS: "7"}, Limits(60.0, 7), 0),
+        ({HOLD_TIMEOUT: "soon"}, Limits(), 1),
+        ({HOLD_TIMEOUT: "11m"}, Limits(), 1),
+        ({HOLD_TIMEOUT: "-1s"}, Limits(), 1),
+        ({HOLD_TIMEOUT: "1s", HOLD_REQUESTS: "many"}, Limits(1.0, REQUESTS_MAX), 1),
+        ({HOLD_TIMEOUT: "1s", HOLD_REQUESTS: "0"}, Limits(1.0, REQUESTS_MAX), 1),
+    ],
+)
+def test_annotations(annotations: dict[str, str], limits: Limits, complaints: int) -> None:
+    found, wrong = hold_limits(annotations)
+    assert found == limits
+    assert len(wrong) == complaints

@@ -6,6 +6,7 @@ understood is left out, and a Pod that can not be read is no endpoint.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ import msgspec
 
 from inferway.scheduling.snapshot import Endpoint
 
+# Also inside the text of a shell's command. More digits are a mistake.
+_MAX_LORAS = re.compile(r"(?:^|\s)--max-loras[=\s]+(\d{1,6})(?!\S)")
 # Which target ports of a Pod really serve; both names of the annotation.
 ACTIVE_PORTS = ("llm-d.ai/active-ports", "inference.networking.k8s.io/active-ports")
 
@@ -37,10 +40,20 @@ class _PodStatus(msgspec.Struct):
     conditions: list[_PodCondition] | None = None
 
 
+class _Container(msgspec.Struct):
+    command: list[str] | None = None
+    args: list[str] | None = None
+
+
+class _PodSpec(msgspec.Struct):
+    containers: list[_Container] = []
+
+
 class Pod(msgspec.Struct):
     """What makes a Pod an endpoint."""
 
     metadata: _Meta = msgspec.field(default_factory=_Meta)
+    spec: _PodSpec = msgspec.field(default_factory=_PodSpec)
     status: _PodStatus = msgspec.field(default_factory=_PodStatus)
 
 
@@ -109,11 +122,13 @@ def endpoints_of(pool: Pool, pods: Iterable[Pod]) -> list[Endpoint]:
         if not _ready(pod) or not _selected(pool, pod):
             continue
         active = _active_ports(pod)
+        places = _max_loras(pod)
         for port in pool.ports:
             if active is not None and port not in active:
                 continue
             host = f"[{pod.status.podIP}]" if ":" in pod.status.podIP else pod.status.podIP
-            found.append(Endpoint(f"{host}:{port}", pod.metadata.name, pod.metadata.labels or {}))
+            labels = pod.metadata.labels or {}
+            found.append(Endpoint(f"{host}:{port}", pod.metadata.name, labels, places))
     return sorted(found, key=lambda endpoint: endpoint.address)
 
 
@@ -136,3 +151,12 @@ def _active_ports(pod: Pod) -> set[int] | None:
             parts = (part.strip() for part in annotations[name].split(","))
             return {int(part) for part in parts if part.isdigit()}
     return None
+
+
+def _max_loras(pod: Pod) -> int:
+    """vLLM's flag on the Pod's command lines; a server tells it in metrics only after a request."""
+    for container in pod.spec.containers:
+        found = _MAX_LORAS.search(" ".join([*(container.command or ()), *(container.args or ())]))
+        if found is not None:
+            return int(found[1])
+    return 0

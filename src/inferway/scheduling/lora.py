@@ -40,6 +40,8 @@ class LoraState:
     def __init__(self) -> None:
         self._servers: dict[int, _Server] = {}
         self.load_seconds = LOAD_SECONDS_PRIOR
+        # Adapter -> own requests that were sent to it, ever.
+        self.uses: dict[str, int] = {}
 
     def observe(
         self, slot: int, max_loras: int, running: frozenset[str], waiting: frozenset[str]
@@ -57,6 +59,7 @@ class LoraState:
         """A request for the adapter is on its way."""
         server = self._server(slot)
         server.active[adapter] = server.active.get(adapter, 0) + 1
+        self.uses[adapter] = self.uses.get(adapter, 0) + 1
         self._touch(server, adapter)
 
     def release(self, slot: int, adapter: str) -> None:

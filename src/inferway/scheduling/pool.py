@@ -76,6 +76,8 @@ class PoolScheduler:
         self._free: list[int] = []
         self._life: list[int] = []
         self._cards: dict[int, tuple[ModelCard, ...]] = {}
+        # (model, address) that servers list but no new request may go to.
+        self._hidden: frozenset[tuple[str, str]] = frozenset()
         self._snapshot = self._borrow()
         # Whether any proxy has reported an end of a request.
         self._heard = False
@@ -173,6 +175,17 @@ class PoolScheduler:
         self._rebuild_models()
         return True
 
+    def cards(self, address: str) -> tuple[ModelCard, ...] | None:
+        """What a server has told that it serves; None if it has not."""
+        slot = self._slot_of.get(address)
+        return None if slot is None else self._cards.get(slot)
+
+    def hide(self, places: frozenset[tuple[str, str]]) -> None:
+        """These (model, address) get no new requests, whatever their servers list."""
+        if places != self._hidden:
+            self._hidden = places
+            self._rebuild_models()
+
     def suspect(self, address: str, now: float) -> None:
         """A server does not answer; others are preferred for a while."""
         slot = self._slot_of.get(address)
@@ -196,6 +209,8 @@ class PoolScheduler:
                 unknown |= 1 << slot
                 continue
             for card in cards:
+                if self._hidden and (card.id, self.columns.address[slot]) in self._hidden:
+                    continue
                 serving[card.id] = serving.get(card.id, 0) | 1 << slot
                 if card.parent:
                     parents[card.id] = card.parent

@@ -119,6 +119,8 @@ class Placement:
         self.settle_seconds = 0.0
         self._claims: dict[Place, tuple[float, str]] = {}
         self._away: dict[str, float] = {}
+        # Copies that were unloaded, until when an old list of models may still show them.
+        self._gone: dict[Place, float] = {}
         self._notes: list[Note] = []
 
     # -- what comes in ---------------------------------------------------------------------
@@ -167,6 +169,7 @@ class Placement:
         place = (copy.adapter, copy.address)
         if outcome in (Outcome.DONE, Outcome.ALREADY):
             del self.copies[place]
+            self._gone[place] = now + STALE_LIST_SECONDS
             self.failures.pop(place, None)
             self._note(copy, "Unloaded", f"Unloaded from {self._named(copy.address)}.")
             return
@@ -233,7 +236,8 @@ class Placement:
     @property
     def hidden(self) -> frozenset[Place]:
         """Copies that no new request may be sent to."""
-        return frozenset(place for place, copy in self.copies.items() if copy.state in LEAVING)
+        leaving = [place for place, copy in self.copies.items() if copy.state in LEAVING]
+        return frozenset([*leaving, *(p for p in self._gone if p not in self.copies)])
 
     def take_notes(self) -> list[Note]:
         """What happened since this was asked before."""
@@ -264,6 +268,7 @@ class Placement:
             if now - self._away.setdefault(address, now) > AWAY_SECONDS_MAX:
                 self._drop_server(address)
         self._claims = {p: claim for p, claim in self._claims.items() if claim[0] > now}
+        self._gone = {p: until for p, until in self._gone.items() if until > now}
         self.foreign = {
             address: self._reconcile(server, server.adapters, now)
             for address, server in present.items()
@@ -285,7 +290,7 @@ class Placement:
             if claim is not None and place not in self.copies:
                 self.copies[place] = Copy(*place, CopyState.LOADED, claim[1], now)
                 del self._claims[place]
-        ours = {place[0] for place in self.copies if place[1] == address}
+        ours = {place[0] for place in (*self.copies, *self._gone) if place[1] == address}
         return adapters - ours
 
     def _drop_server(self, address: str) -> None:
@@ -293,7 +298,7 @@ class Placement:
         self.names.pop(address, None)
         self._away.pop(address, None)
         self.foreign.pop(address, None)
-        for table in (self.copies, self.failures, self._claims):
+        for table in (self.copies, self.failures, self._claims, self._gone):
             for place in [place for place in table if place[1] == address]:
                 del table[place]
 

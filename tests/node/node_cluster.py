@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from inferway.api.resources import PODS, SERVICE_ACCOUNTS, ResourceType
+from inferway.api.resources import EVENTS, PODS, SERVICE_ACCOUNTS, ResourceType
 from inferway.cluster import kubeconfig
 from inferway.cluster.client import KubeClient
 from inferway.cluster.errors import NotFoundError
@@ -121,6 +121,23 @@ def container_state(pod: Object, name: str) -> Object:
     status = pod.get("status") or {}
     rows = [*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ())]
     return next((row for row in rows if row["name"] == name), {})
+
+
+def waiting_for(container: str, reason: str) -> Callable[[Object], bool]:
+    """For ``pod_until``."""
+    return lambda pod: (
+        container_state(pod, container).get("state", {}).get("waiting", {}).get("reason") == reason
+    )
+
+
+async def events_of(stack: Cluster, pod: str) -> list[tuple[str, str]]:
+    """Reason and message of each Event of a Pod."""
+    found = await stack.client.list(EVENTS, "default")
+    return [
+        (event["reason"], event["message"])
+        for event in found.items
+        if event["involvedObject"]["name"] == pod
+    ]
 
 
 def shell(script: str, **more: Any) -> Object:

@@ -298,15 +298,10 @@ def test_deletion_at_every_moment_of_the_beginning() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "then"),
-    [
-        ("ErrImagePull", "ImagePullBackOff"),
-        ("InvalidImageName", "InvalidImageName"),
-        ("CreateContainerConfigError", "CreateContainerConfigError"),
-        ("ErrImageNeverPull", "ErrImageNeverPull"),
-    ],
+    "reason",
+    ["ErrImagePull", "InvalidImageName", "CreateContainerConfigError", "ErrImageNeverPull"],
 )
-def test_containers_that_cannot_begin_are_tried_again(reason: str, then: str) -> None:
+def test_containers_that_cannot_begin_are_tried_again(reason: str) -> None:
     pod = Script({"containers": [main()]})
     pod.ready()
     assert pod.do(v.StartFailed("main", reason, "why")) == []
@@ -314,9 +309,62 @@ def test_containers_that_cannot_begin_are_tried_again(reason: str, then: str) ->
     assert pod.status()["phase"] == "Pending"
     assert pod.go(10.5) == [(10.0, "start main")]
     pod.do(v.StartFailed("main", reason, "why"))
-    assert pod.waiting("main") == then
+    assert pod.waiting("main") == reason
     assert pod.row("main")["restartCount"] == 0
     assert pod.go(60) == [(30.5, "start main")]
+
+
+def test_a_pull_that_fails_is_told_as_a_kubelet_does() -> None:
+    pod = Script({"containers": [main()]})
+    pod.ready()
+    pod.do(v.StartFailed("main", "ErrImagePull", "why"))
+    assert pod.row("main")["state"]["waiting"] == {"reason": "ErrImagePull", "message": "why"}
+    assert pod.go(3) == []
+    assert pod.row("main")["state"]["waiting"] == {
+        "reason": "ImagePullBackOff",
+        "message": 'Back-off pulling image "busybox:1": ErrImagePull: why',
+    }
+    assert pod.go(10.5) == [(10.0, "start main")]
+    pod.do(v.StartFailed("main", "ErrImagePull", "why"))
+    assert pod.waiting("main") == "ErrImagePull"
+    failed = [
+        ("Pulling", 'Pulling image "busybox:1"', False),
+        ("Failed", 'Failed to pull image "busybox:1": why', True),
+        ("Failed", "Error: ErrImagePull", True),
+    ]
+    back_off = [
+        ("BackOff", 'Back-off pulling image "busybox:1"', False),
+        ("Failed", "Error: ImagePullBackOff", True),
+    ]
+    told = [(tell.reason, tell.message, tell.warning) for tell in pod.told]
+    assert told == [*failed, *back_off, *failed]
+
+
+@pytest.mark.parametrize(
+    ("reason", "starts"),
+    [
+        ("ErrImagePull", ["start main"]),
+        ("ErrImageNeverPull", ["start main"]),
+        ("CreateContainerError", ["start main"]),
+        ("CreateContainerConfigError", []),
+    ],
+)
+def test_a_changed_image_table_ends_the_back_off(reason: str, starts: list[str]) -> None:
+    pod = Script({"containers": [main()]})
+    pod.ready()
+    pod.do(v.StartFailed("main", reason, "why"))
+    pod.go(3)
+    assert pod.do(v.ImagesChanged(frozenset())) == []
+    assert pod.do(v.ImagesChanged(frozenset({"main"}))) == starts
+
+
+def test_an_image_that_was_pulled() -> None:
+    pod = Script({"containers": [main()]})
+    pod.ready()
+    pod.do(v.Pulling("main"), v.Pulling("main"), v.Started("main", pulled="took 2s"))
+    told = [(tell.reason, tell.message) for tell in pod.told]
+    assert told[:2] == [("Pulling", 'Pulling image "busybox:1"'), ("Pulled", "took 2s")]
+    assert pod.do(v.ImagesChanged(frozenset({"main"}))) == []
 
 
 def test_missing_volumes_are_told_once_and_tried_again() -> None:
@@ -397,6 +445,8 @@ EVENTS: list[Any] = [
     *(v.Started(name) for name in ("init", "side", "main")),
     *(v.Exited(name, code) for name in ("init", "side", "main") for code in (0, 1)),
     *(v.StartFailed(name, "ErrImagePull", "x") for name in ("init", "side", "main")),
+    *(v.Pulling(name) for name in ("init", "side", "main")),
+    v.ImagesChanged(frozenset({"init", "main"})),
     v.Deleted(5),
     v.Tick(),
 ]

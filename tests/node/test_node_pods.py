@@ -11,12 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from node_cluster import Cluster, container_state, eventually, held_cluster, phase, ready, shell
+from node_cluster import (
+    Cluster,
+    container_state,
+    events_of,
+    eventually,
+    held_cluster,
+    phase,
+    ready,
+    shell,
+    waiting_for,
+)
 
 from inferway.api.resources import (
     CONFIG_MAPS,
     ENDPOINT_SLICES,
-    EVENTS,
     LEASES,
     NODES,
     PODS,
@@ -41,15 +50,6 @@ async def http_get(address: str, port: int, path: str = "/") -> tuple[int, bytes
     writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
     return int(head.split()[1]), body
-
-
-async def events_of(stack: Cluster, pod: str) -> list[tuple[str, str]]:
-    found = await stack.client.list(EVENTS, "default")
-    return [
-        (event["reason"], event["message"])
-        for event in found.items
-        if event["involvedObject"]["name"] == pod
-    ]
 
 
 async def test_a_pod_runs_is_reached_and_ends(stack: Cluster) -> None:
@@ -206,17 +206,12 @@ async def test_unknown_and_wrong_images_say_what_to_do(stack: Cluster) -> None:
     await stack.create_pod("unknown", {"containers": [{"name": "a", "image": "example/app:1"}]})
     await stack.create_pod("wrong", {"containers": [{"name": "a", "image": "UPPER//x"}]})
 
-    def waits(reason: str) -> Any:
-        return lambda pod: (
-            container_state(pod, "a").get("state", {}).get("waiting", {}).get("reason") == reason
-        )
-
-    pod = await stack.pod_until("unknown", waits("ErrImagePull"))
-    line = '- {match: ["example/app:1"], run: [PROGRAM, ARGUMENT]}'
+    pod = await stack.pod_until("unknown", waiting_for("a", "ErrImagePull"))
+    line = '{match: ["example/app"], run: [PROGRAM, ARGUMENT]}'
     message = container_state(pod, "a")["state"]["waiting"]["message"]
     assert line in message
     assert str(stack.state / "node/images.yaml") in message
-    await stack.pod_until("wrong", waits("InvalidImageName"))
+    await stack.pod_until("wrong", waiting_for("a", "InvalidImageName"))
     reasons = await eventually(lambda: _reasons(stack, "unknown", {"Failed"}))
     assert any(line in text for _, text in reasons)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,10 +51,8 @@ class PodPlace:
 class Machine:
     """What the launch needs to know of this machine."""
 
-    python: str
-    find: Callable[[str], str | None]
+    programs: images.Programs
     environment: Mapping[str, str]
-    engine_programs: str = ""
 
 
 def make_launch(
@@ -76,18 +74,12 @@ def make_launch(
             .replace("{port_offset}", str(place.port_offset))
         )
     if program_of.path:
-        folders = [
-            word.replace(images.ENGINE_PROGRAMS, machine.engine_programs)
-            for word in program_of.path
-        ]
-        values["PATH"] = ":".join([*folders, values["PATH"]])
+        values["PATH"] = ":".join([*machine.programs.folders(program_of), values["PATH"]])
     program = images.resolve(
         program_of,
         [expand(word, values) for word in container.command],
         [expand(word, values) for word in container.args],
-        machine.find,
-        machine.python,
-        machine.engine_programs,
+        machine.programs,
     )
     if isinstance(program, images.ImageProblem):
         return program
@@ -118,7 +110,7 @@ def log_file(logs: Path, container: str, restart_count: int) -> Path:
 
 def _own(pod: Pod, machine: Machine) -> dict[str, str]:
     values = {name: machine.environment[name] for name in INHERITED if name in machine.environment}
-    beside = os.path.dirname(machine.python)  # noqa: PTH120 - a text, not a file.
+    beside = os.path.dirname(machine.programs.python)  # noqa: PTH120 - a text, not a file.
     values["PATH"] = f"{beside}:{values.get('PATH') or PATH_DEFAULT}"
     values["HOSTNAME"] = pod.spec.hostname or pod.metadata.name
     return values

@@ -21,9 +21,10 @@ from inferway.cluster.client import KubeClient
 from inferway.cluster.events import EventRecorder
 from inferway.cluster.informer import Informer
 from inferway.cluster.store import Key
-from inferway.local.node import capacity, images
+from inferway.local.node import capacity
 from inferway.local.node.addresses import PodAddresses
 from inferway.local.node.face import Face
+from inferway.local.node.imagewatch import watch_images
 from inferway.local.node.limits import detect_limits
 from inferway.local.node.options import NodeOptions
 from inferway.local.node.parts import (
@@ -31,6 +32,7 @@ from inferway.local.node.parts import (
     ChangeBell,
     NodeParts,
     SteadyClock,
+    image_keeper,
     needed_port_offset,
     this_machine,
 )
@@ -49,7 +51,7 @@ Object = dict[str, Any]
 async def run(client: KubeClient, options: NodeOptions) -> None:
     """Runs the node until cancelled, then ends its Pods. Raises UsageError for bad options."""
     options.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    table = images.load_table(options.images, options.state / "images.yaml", options.engine)
+    keeper = image_keeper(options)
     claimed = capacity.read_capacity(options.capacity, capacity.machine_capacity(options.state))
     records = PodRecords(options.state / "records")
     leftovers = records.end_leftovers()
@@ -71,7 +73,7 @@ async def run(client: KubeClient, options: NodeOptions) -> None:
             client=client,
             launcher=launcher,
             isolation=isolation,
-            table=table,
+            images=keeper,
             addresses=PodAddresses(options.network),
             events=EventRecorder(client, "kubelet", host=options.name),
             caches=caches,
@@ -153,6 +155,9 @@ class Node:
             self._group.create_task(forwarding.slices.run(), name="endpointslices cache"),
             self._group.create_task(forwarding.run(), name="services"),
         ]
+        background.append(
+            self._group.create_task(watch_images(parts, self._images_changed), name="image table")
+        )
         for cache in caches:
             cache.subscribe(lambda _: parts.changes.ring())
         try:
@@ -168,6 +173,10 @@ class Node:
             await self._end_pods()
             for task in background:
                 task.cancel()
+
+    def _images_changed(self) -> None:
+        for worker in list(self.workers.values()):
+            worker.images_changed()
 
     # The kubelet face's directory.
 

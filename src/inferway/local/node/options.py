@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inferway.base.clock import Clock, SystemClock
-from inferway.local.node.images import Engine
+from inferway.local.node.images import Engine, Runtime
 
 KUBELET_PORT = 10250
 
@@ -30,6 +30,10 @@ class NodeOptions:
     client_ca: Path | None = None
     kubelet_port: int = KUBELET_PORT
     python: str = sys.executable
+    user_images: Path | None = None
+    """Image mappings of all stacks of a user; looked at after those of this stack."""
+    runtime: Runtime = "process"
+    """What runs images whose entry in the image table does not say."""
     engine: Engine = "simulator"
     """What stands for images of vLLM: entries of the image table may hold for one engine only."""
     engine_programs: Path | None = None

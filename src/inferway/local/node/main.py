@@ -7,6 +7,7 @@ the node of a real control plane too.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import errno
 import logging
 from collections.abc import AsyncIterator
@@ -21,7 +22,7 @@ from inferway.cluster.client import KubeClient
 from inferway.cluster.events import EventRecorder
 from inferway.cluster.informer import Informer
 from inferway.cluster.store import Key
-from inferway.local.node import capacity
+from inferway.local.node import capacity, pickmodule
 from inferway.local.node.addresses import PodAddresses
 from inferway.local.node.face import Face
 from inferway.local.node.imagewatch import watch_images
@@ -60,6 +61,8 @@ async def run(client: KubeClient, options: NodeOptions) -> None:
     clear_folders(options.state, SHARED_MEMORY, memory_prefix(options.state))
     async with Launcher() as launcher, Prober() as prober, asyncio.TaskGroup() as group:
         isolation = await _isolation(launcher, options)
+        machine = this_machine(options)
+        module = await pickmodule.detect(machine.programs.find("envoy"), machine.environment)
         caches = Caches(
             Informer(client, CONFIG_MAPS),
             Informer(client, SECRETS),
@@ -78,7 +81,8 @@ async def run(client: KubeClient, options: NodeOptions) -> None:
             events=EventRecorder(client, "kubelet", host=options.name),
             caches=caches,
             prober=prober,
-            machine=this_machine(options),
+            machine=dataclasses.replace(machine, pick_module=module.folder),
+            pick_module=module,
             allocatable=capacity.amounts(claimed),
             api_server=(server.hostname or "", str(server.port or 443)),
             port_offset=needed_port_offset(options.host_ip),

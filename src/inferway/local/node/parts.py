@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import shlex
@@ -10,7 +11,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -23,11 +24,17 @@ from inferway.cluster.events import EventRecorder
 from inferway.cluster.informer import Informer
 from inferway.cluster.store import Key
 from inferway.local.node.addresses import PodAddresses
-from inferway.local.node.imagekeeper import ImageFiles, ImageKeeper
+from inferway.local.node.imagekeeper import (
+    ImageFiles,
+    ImageKeeper,
+    ImageSettings,
+    write_settings,
+)
 from inferway.local.node.images import ImageTable, Programs
 from inferway.local.node.launching import Machine
 from inferway.local.node.limits import Limits
 from inferway.local.node.options import NodeOptions
+from inferway.local.node.pickmodule import PickModule
 from inferway.local.node.prober import Prober
 from inferway.local.node.sandboxes import Isolation, Launcher
 
@@ -66,6 +73,7 @@ class NodeParts:
     allocatable: Mapping[str, Decimal]
     api_server: tuple[str, str]
     port_offset: int
+    pick_module: PickModule
     changes: ChangeBell
     steady: SteadyClock
     limits: Limits
@@ -133,12 +141,34 @@ class SteadyClock:
 def image_keeper(options: NodeOptions) -> ImageKeeper:
     """The image table of a node. Raises UsageError for a wrong file on the command line."""
     files = ImageFiles(options.images, options.state / "images.yaml", options.user_images)
-    return ImageKeeper(files, options.engine, options.runtime)
+    keeper = ImageKeeper(files, options.engine, options.runtime)
+    programs = this_machine(options).programs
+    settings = ImageSettings(
+        images=str(options.images or ""),
+        user_images=str(options.user_images or ""),
+        engine=options.engine,
+        runtime=options.runtime,
+        python=programs.python,
+        vllm_programs=programs.vllm,
+        simulator_programs=programs.simulator,
+    )
+    with contextlib.suppress(OSError):
+        # For people who ask; the node itself can do without it.
+        write_settings(options.state, settings)
+    return keeper
 
 
 def this_machine(options: NodeOptions) -> Machine:
     """The machine that the node itself runs on."""
-    beside = Path(options.python).parent
+    vllm = str(options.engine_programs) if options.engine_programs else ""
+    simulator = write_simulator_programs(options)
+    programs = Programs(finder(options.python), options.python, vllm, simulator)
+    return Machine(programs, dict(os.environ))
+
+
+def finder(python: str) -> Callable[[str], str | None]:
+    """Looks for programs beside a Python, then on PATH."""
+    beside = Path(python).parent
 
     def find(name: str) -> str | None:
         own = beside / name
@@ -146,9 +176,7 @@ def this_machine(options: NodeOptions) -> Machine:
             return str(own)
         return shutil.which(name)
 
-    vllm = str(options.engine_programs) if options.engine_programs else ""
-    programs = Programs(find, options.python, vllm, write_simulator_programs(options))
-    return Machine(programs, dict(os.environ))
+    return find
 
 
 def write_simulator_programs(options: NodeOptions) -> str:

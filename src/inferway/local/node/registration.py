@@ -57,6 +57,7 @@ class Registration:
         offset = {
             "inferway.dev/privileged-port-offset": str(parts.port_offset),
             "inferway.dev/limits": parts.limits.annotation,
+            "inferway.dev/pick-module": parts.pick_module.annotation,
         }
         wanted["metadata"]["annotations"] = {**annotation, **offset}
         try:

@@ -1,0 +1,16 @@
+"""Where Envoy finds the native pick filter, if this installation has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+LIBRARY = "libinferway_pick.so"
+# Envoy looks for modules in the folder that this variable of its environment names.
+SEARCH_PATH_VARIABLE = "ENVOY_DYNAMIC_MODULES_SEARCH_PATH"
+MISSING = "it was not built, because no C compiler was there when Inferway was installed"
+
+
+def module_folder() -> str:
+    """The folder of the library, or nothing."""
+    folder = Path(__file__).resolve().parent.parent / "_native"
+    return str(folder) if (folder / LIBRARY).is_file() else ""

@@ -1,0 +1,88 @@
+"""Whether this machine's Envoy takes the native pick filter: tried, because both have versions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from inferway.base.native import MISSING, SEARCH_PATH_VARIABLE, module_folder
+
+# Envoy checks a small configuration in a tenth of a second.
+CHECK_SECONDS_MAX = 10.0
+_REASON_CHARACTERS_MAX = 200
+_TYPE = "type.googleapis.com/envoy.extensions.filters"
+
+
+@dataclass(frozen=True, slots=True)
+class PickModule:
+    """``folder`` of the module for proxies, or empty with the reason."""
+
+    folder: str
+    reason: str = ""
+
+    @property
+    def annotation(self) -> str:
+        """The Node annotation ``inferway.dev/pick-module``."""
+        return "native" if self.folder else f"none: {self.reason}"
+
+
+async def detect(envoy: str | None, environment: Mapping[str, str]) -> PickModule:
+    """Has Envoy load the module once. Never fails: without it proxies ask by HTTP."""
+    folder = module_folder()
+    if not folder:
+        return PickModule("", MISSING)
+    if envoy is None:
+        return PickModule("", "there is no Envoy")
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(envoy, "--mode", "validate", "--log-level", "error"),
+            *("--config-yaml", json.dumps(_configuration())),
+            env={**environment, SEARCH_PATH_VARIABLE: folder},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except OSError as error:
+        return PickModule("", f"Envoy does not start: {error.strerror}")
+    try:
+        async with asyncio.timeout(CHECK_SECONDS_MAX):
+            _, said = await process.communicate()
+    except TimeoutError:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        return PickModule("", f"Envoy did not check it in {CHECK_SECONDS_MAX:.0f} s")
+    if process.returncode == os.EX_OK:
+        return PickModule(folder)
+    last = said.decode(errors="replace").strip().rpartition("\n")[2]
+    return PickModule("", f"Envoy refuses it: {last[-_REASON_CHARACTERS_MAX:]}")
+
+
+def _configuration() -> dict[str, Any]:
+    """One listener with the filter; nothing is bound when a configuration is only checked."""
+    module = {
+        "@type": f"{_TYPE}.http.dynamic_modules.v3.DynamicModuleFilter",
+        "dynamic_module_config": {"name": "inferway_pick"},
+        "filter_name": "inferway.pick",
+    }
+    router = {"@type": f"{_TYPE}.http.router.v3.Router"}
+    manager = {
+        "@type": f"{_TYPE}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "check",
+        "route_config": {},
+        "http_filters": [
+            {"name": "inferway.pick", "typed_config": module},
+            {"name": "envoy.filters.http.router", "typed_config": router},
+        ],
+    }
+    listener = {
+        "name": "check",
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
+        "filter_chains": [{"filters": [{"name": "manager", "typed_config": manager}]}],
+    }
+    return {"static_resources": {"listeners": [listener]}}

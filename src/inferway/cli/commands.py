@@ -56,6 +56,13 @@ def cli() -> None:
     help="How long to wait for the demo before saying what is missing.",
 )
 @click.option("--images", metavar="FILE", help="Further image mappings (YAML).")
+@click.option(
+    "--runtime",
+    type=click.Choice(["process", "podman", "docker"]),
+    default="process",
+    show_default=True,
+    help="What runs images: programs of this machine, or containers.",
+)
 def up(**options: object) -> int:
     """Start everything on this machine; Ctrl-C stops it all.
 
@@ -86,6 +93,27 @@ def status(state: str | None, output: str) -> int:
     from inferway.cli import status as command
 
     return command.run(state, output, os.environ)
+
+
+@cli.command()
+@click.option("--state", metavar="DIR", help=STATE_HELP)
+@click.option("--images", "file", metavar="FILE", help="Further image mappings (YAML).")
+@click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text")
+@click.argument("image", required=False)
+@click.argument("args", nargs=-1)
+def images(
+    state: str | None, file: str | None, output: str, image: str | None, args: tuple[str, ...]
+) -> int:
+    """Show which program stands for which container image.
+
+    \b
+    inferway images                                       the table, in the order that counts
+    inferway images vllm/vllm-openai:v0.10.2              what runs for one image
+    inferway images vllm/vllm-openai -- --model MODEL     the same with args of a container
+    """
+    from inferway.cli import images as command
+
+    return command.run(command.Question(state, file, image, args), output, os.environ)
 
 
 @cli.command()

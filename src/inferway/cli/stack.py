@@ -17,6 +17,7 @@ from inferway.cluster.client import KubeClient
 from inferway.local.apiserver.server import ApiServer, ApiServerOptions
 from inferway.local.controllers import main as controllers
 from inferway.local.node import main as node
+from inferway.local.node.images import Runtime
 from inferway.local.node.options import NodeOptions
 
 
@@ -28,6 +29,8 @@ class StackOptions:
     network: str
     node_capacity: str | None
     images: str | None
+    user_images: Path | None = None
+    runtime: Runtime = "process"
 
 
 @asynccontextmanager
@@ -70,5 +73,7 @@ def _node_options(options: StackOptions) -> NodeOptions:
         network=options.network,
         capacity=options.node_capacity,
         images=Path(options.images).absolute() if options.images else None,
+        user_images=options.user_images,
+        runtime=options.runtime,
         client_ca=options.folder.api / "pki" / "ca.crt",
     )

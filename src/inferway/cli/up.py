@@ -24,6 +24,8 @@ from inferway.cli.stack import StackOptions, running_stack
 from inferway.cli.state import StateFolder, claimed_network, held, open_folder, own_record, unusable
 from inferway.cluster import kubeconfig
 from inferway.cluster.client import KubeClient
+from inferway.local.node.imagekeeper import user_file
+from inferway.local.node.images import Runtime
 from inferway.observe import logs
 
 
@@ -36,6 +38,7 @@ class UpOptions:
     node_capacity: str | None = None
     timeout: int = 120
     images: str | None = None
+    runtime: Runtime = "process"
 
 
 def run(options: UpOptions, env: Mapping[str, str]) -> int:
@@ -50,6 +53,8 @@ def run(options: UpOptions, env: Mapping[str, str]) -> int:
             network=network,
             node_capacity=options.node_capacity,
             images=options.images,
+            user_images=user_file(env),
+            runtime=options.runtime,
         )
         console = Console(stderr=True)
         try:

@@ -7,8 +7,11 @@ before; what is wrong stands in ``ImageTable.problems``.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from inferway.base.errors import UsageError
 from inferway.local.node.imagefile import FileError, built_in_entries, read_entries
@@ -16,6 +19,7 @@ from inferway.local.node.images import Engine, Entry, ImageTable, Runtime
 
 # A stat of three files costs some microseconds; a person who saves a file waits this long.
 LOOK_SECONDS = 1.0
+SETTINGS_FILE = "image-settings.json"
 _Signature = tuple[int, int, int]
 
 
@@ -35,6 +39,47 @@ class ImageFiles:
     @property
     def paths(self) -> tuple[Path, ...]:
         return tuple(path for path in (self.given, self.own, self.user) if path is not None)
+
+
+class ImageSettings(msgspec.Struct, frozen=True, rename="camel"):
+    """How a node makes its table; ``inferway images`` reads it from the node's folder."""
+
+    images: str = ""
+    user_images: str = ""
+    engine: Engine = "simulator"
+    runtime: Runtime = "process"
+    python: str = ""
+    vllm_programs: str = ""
+    simulator_programs: str = ""
+
+    def files(self, state: Path) -> ImageFiles:
+        """The files of a node whose folder is ``state``."""
+        return ImageFiles(
+            Path(self.images) if self.images else None,
+            state / "images.yaml",
+            Path(self.user_images) if self.user_images else None,
+        )
+
+
+def write_settings(state: Path, settings: ImageSettings) -> None:
+    """Raises OSError."""
+    new = state / f".{SETTINGS_FILE}.new"
+    new.write_bytes(msgspec.json.format(msgspec.json.encode(settings), indent=2))
+    new.replace(state / SETTINGS_FILE)
+
+
+def read_settings(state: Path) -> ImageSettings | None:
+    """None if no node has left them there."""
+    try:
+        return msgspec.json.decode((state / SETTINGS_FILE).read_bytes(), type=ImageSettings)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def user_file(env: Mapping[str, str]) -> Path:
+    """``$XDG_CONFIG_HOME/inferway/images.yaml``, by default under ~/.config."""
+    home = env.get("XDG_CONFIG_HOME") or str(Path(env.get("HOME") or "~").expanduser() / ".config")
+    return Path(home) / "inferway" / "images.yaml"
 
 
 @dataclass(slots=True)

@@ -34,6 +34,7 @@ from inferway.local.node.images import ImageTable, Programs
 from inferway.local.node.launching import Machine
 from inferway.local.node.limits import Limits
 from inferway.local.node.options import NodeOptions
+from inferway.local.node.pickmodule import PickModule
 from inferway.local.node.prober import Prober
 from inferway.local.node.sandboxes import Isolation, Launcher
 
@@ -72,6 +73,7 @@ class NodeParts:
     allocatable: Mapping[str, Decimal]
     api_server: tuple[str, str]
     port_offset: int
+    pick_module: PickModule
     changes: ChangeBell
     steady: SteadyClock
     limits: Limits

@@ -29,6 +29,23 @@ ROUTES_MAX = 1024
 ROUTE_BYTES_MAX = 512
 
 
+class Adapters(Protocol):
+    """Who loads adapters on demand."""
+
+    def enter(
+        self, adapter: str, told: Callable[[FinalAnswer | None], None]
+    ) -> int | FinalAnswer | None:
+        """A key to leave with, the final answer, or None where it is nothing to load.
+
+        ``told`` is called once, later, with None if the adapter may be there.
+        """
+        ...
+
+    def leave(self, key: int) -> None:
+        """Who waited is gone."""
+        ...
+
+
 @dataclass(slots=True)
 class PoolRuntime:
     """One pool as the picker knows it."""
@@ -43,6 +60,8 @@ class PoolRuntime:
     rewrites: RewriteTable | None = None
     # Where requests wait while the pool has no endpoint; None: they do not.
     hold: Holder | None = None
+    # Where requests wait for an adapter that is loaded for them; None: nowhere.
+    adapters: Adapters | None = None
 
 
 class Asked(msgspec.Struct, frozen=True, gc=False):
@@ -132,6 +151,22 @@ class _Waiter:
         self._done(self._service.hold_refused(refusal, self._asked.request_id))
 
 
+class _AdapterWaiter:
+    """A request that waits for an adapter."""
+
+    def __init__(self, service: PickService, asked: Asked) -> None:
+        self._service = service
+        self._asked = asked
+        self._done: Callable[[Reply], None] = _nobody
+
+    def start(self, done: Callable[[Reply], None]) -> bool:
+        self._done = done
+        return True
+
+    def told(self, answer: FinalAnswer | None) -> None:
+        self._done(self._service.adapter_told(self._asked, answer))
+
+
 def _nobody(reply: Reply) -> None:
     """Who is answered before somebody waits for the answer."""
 
@@ -202,6 +237,10 @@ class PickService:
     def _refused(self, asked: Asked, result: Refusal, began: float) -> Reply | Later:
         """The refusal in words; an unknown model may be one that was loaded just now."""
         pool, request_id = asked.pool, asked.request_id
+        if pool.adapters is not None and result.reason is RefusalReason.UNKNOWN_MODEL:
+            waits = self._await_adapter(pool.adapters, asked, began)
+            if waits is not None:
+                return waits
         answer = refusals.decided(result, asked.alias)
         wording = self._final(answer, request_id, result.reason.value, began)
         if result.reason is not RefusalReason.UNKNOWN_MODEL or pool.refresh is None:
@@ -220,6 +259,32 @@ class PickService:
             return pool.refresh(again)
 
         return Later(start, wording)
+
+    def _await_adapter(
+        self, adapters: Adapters, asked: Asked, began: float
+    ) -> Reply | Later | None:
+        """Waits until the adapter is loaded; None: it is nothing that can be loaded."""
+        waiter = _AdapterWaiter(self, asked)
+        key = adapters.enter(asked.request.model, waiter.told)
+        if key is None:
+            return None
+        if isinstance(key, FinalAnswer):
+            return self._final(key, asked.request_id, key.code or "", began)
+        # Who has entered waits, so that the other answer is never taken.
+        otherwise = Refused(FinalAnswer(503, "The request was not held."), asked.request_id)
+        return Later(waiter.start, otherwise, lambda: adapters.leave(key))
+
+    def adapter_told(self, asked: Asked, answer: FinalAnswer | None) -> Reply:
+        """The end of waiting for an adapter."""
+        began = self._monotonic()
+        if answer is not None:
+            return self._final(answer, asked.request_id, answer.code or "", began)
+        result = self._decide(asked, began)
+        if isinstance(result, Refusal):
+            wording = refusals.decided(result, asked.alias)
+            return self._final(wording, asked.request_id, result.reason.value, began)
+        self._watcher.decided("chosen", self._monotonic() - began)
+        return result
 
     def _held(self, hold: Holder, asked: Asked) -> Reply | Later:
         """Waits for the pool's first endpoint, or says why not."""

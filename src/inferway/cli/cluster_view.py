@@ -28,6 +28,8 @@ def summarize(
         server=f"https://{record.network}.0.1:{API_PORT}",
         pid=record.pid,
         isolation=summary.node_annotation(objects.nodes, summary.ISOLATION_ANNOTATION),
+        pick_module=summary.node_annotation(objects.nodes, summary.PICK_ANNOTATION),
+        engine=record.engine,
         workloads=summary.workloads(objects.deployments),
         gateways=summary.gateways(objects.gateways, objects.nodes),
     )

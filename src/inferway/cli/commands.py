@@ -50,10 +50,9 @@ def cli() -> None:
 @click.option(
     "--timeout",
     type=click.IntRange(min=1),
-    default=120,
-    show_default=True,
     metavar="SECONDS",
-    help="How long to wait for the demo before saying what is missing.",
+    help="How long to wait for the demo before saying what is missing "
+    "(default: 120, with real vLLM 900).",
 )
 @click.option("--images", metavar="FILE", help="Further image mappings (YAML).")
 @click.option(
@@ -63,12 +62,28 @@ def cli() -> None:
     show_default=True,
     help="What runs images: programs of this machine, or containers.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["simulator", "vllm", "auto"]),
+    default="simulator",
+    show_default=True,
+    help="What runs for images of vLLM: simulated servers, the vLLM that `inferway vllm install` "
+    "installed, or that one where it is there and memory suffices.",
+)
+@click.option(
+    "--model",
+    multiple=True,
+    metavar="MODEL",
+    help="With real vLLM: what to serve. A model folder, a Hugging Face name (downloaded), or "
+    "NAME=FOLDER: the name of a manifest and the folder that answers for it. Repeatable.",
+)
 def up(**options: object) -> int:
     """Start everything on this machine; Ctrl-C stops it all.
 
     \b
     inferway up                                   the demo: gateway, picker, 3 model servers
     inferway up --empty                           a cluster to follow a guide in
+    inferway up --engine vllm                     the demo with one real vLLM
     inferway up --state /tmp/second --empty       another one beside it
     """
     from inferway.cli import up as command
@@ -93,6 +108,28 @@ def status(state: str | None, output: str) -> int:
     from inferway.cli import status as command
 
     return command.run(state, output, os.environ)
+
+
+@cli.group()
+def vllm() -> None:
+    """Real vLLM on this machine, for `inferway up --engine vllm`."""
+
+
+@vllm.command()
+@click.option(
+    "--python",
+    metavar="PATH",
+    help="The Python of an environment that has vLLM already, in place of a new one.",
+)
+def install(python: str | None) -> int:
+    """Install vLLM for CPUs, a small language model and two adapters (6 GB).
+
+    Everything goes into $INFERWAY_VLLM_HOME, by default $XDG_DATA_HOME/inferway/vllm, which all
+    stacks and clones of a user share. Run it again after an interruption: it goes on.
+    """
+    from inferway.cli.vllm import install as command
+
+    return command.run(command.InstallOptions(python), os.environ)
 
 
 @cli.command()

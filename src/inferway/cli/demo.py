@@ -16,17 +16,21 @@ import aiohttp
 import yaml
 from rich.console import Console
 
-from inferway.api.resources import DEPLOYMENTS, GATEWAYS, NODES, ResourceType
+from inferway.api.resources import DEPLOYMENTS, GATEWAYS, NODES, PODS, ResourceType
 from inferway.base.errors import InferwayError
 from inferway.cli import summary
 from inferway.cli.cluster_view import read_objects
 from inferway.cli.progress import Steps
 from inferway.cli.state import StateFolder, default_root
+from inferway.cli.vllm.choice import Choice
+from inferway.cli.vllm.manifest import ADAPTERS, with_vllm
+from inferway.cli.vllm.models import GUIDE_MODEL
 from inferway.cluster.client import KubeClient
 
 FIELD_MANAGER = "inferway-up"
 # A first answer that takes longer than this means that something is wrong, not slow.
 ANSWER_SECONDS_MAX = 10.0
+QUESTION = "What is the warmest city in the USA?"
 
 
 async def wait_for_node(client: KubeClient) -> None:
@@ -36,12 +40,14 @@ async def wait_for_node(client: KubeClient) -> None:
             return
 
 
-async def apply(client: KubeClient, steps: Steps) -> None:
-    """Applies the manifests that the charts render."""
+async def apply(client: KubeClient, steps: Steps, engine: Choice) -> None:
+    """Applies the manifests that the charts render, with real vLLM where that is the engine."""
     steps.begin("Gateway controller, picker and model servers")
     for name in ("stack.yaml", "demo.yaml"):
         text = resources.files("inferway.cli.manifests").joinpath(name).read_text()
         for item in yaml.safe_load_all(text):
+            if item and engine.engine == "vllm":
+                item = with_vllm(item, engine)
             if item:
                 await client.apply(resource_of(item), item, field_manager=FIELD_MANAGER, force=True)
 
@@ -90,13 +96,20 @@ async def _wait_for_objects(client: KubeClient, steps: Steps) -> None:
     async with asyncio.TaskGroup() as group:
         followers = [
             group.create_task(follow(resource), name=f"follow {resource.plural}")
-            for resource in (DEPLOYMENTS, GATEWAYS, NODES)
+            for resource in (DEPLOYMENTS, GATEWAYS, NODES, PODS)
         ]
         while True:
             changed.clear()
             objects = await read_objects(client)
             if summary.is_ready(objects, demo=True):
                 break
+            crashed = summary.crash((await client.list(PODS)).items)
+            if crashed:
+                raise InferwayError(
+                    "INFERWAY0119",
+                    f"a container ends while it starts: {crashed}",
+                    fix="Its log says more: kubectl logs, with -p for the run before.",
+                )
             rows = summary.workloads(objects.deployments)
             steps.detail(f"{sum(row.ready >= row.wanted for row in rows)} of {len(rows)} ready")
             await changed.wait()
@@ -134,16 +147,10 @@ async def _missing(client: KubeClient) -> str:
     return "; ".join(parts) or "the first request"
 
 
-def print_next(console: Console, folder: StateFolder, door: summary.GatewaySummary) -> None:
+def print_next(
+    console: Console, folder: StateFolder, door: summary.GatewaySummary, engine: Choice
+) -> None:
     """The commands to try, ready to paste."""
-    body = json.dumps(
-        {
-            "model": "Qwen/Qwen2.5-1.5B-Instruct",
-            "prompt": "What is the warmest city in the USA?",
-            "max_tokens": 100,
-            "temperature": 0.5,
-        }
-    )
     _say(
         console,
         "",
@@ -151,11 +158,43 @@ def print_next(console: Console, folder: StateFolder, door: summary.GatewaySumma
         "",
         *_kubectl_lines(folder),
         "  kubectl get pods,gateways,httproutes,inferencepools -A",
-        f"  curl -i {door.url}/v1/completions -H 'Content-Type: application/json' -d '{body}'",
+        *(_chat(door, engine) if engine.engine == "vllm" else _completion(door)),
         "",
         f"  {own_command()} status{_state_flag(folder)}",
         "",
         "Ctrl-C stops it all.",
+    )
+
+
+def _completion(door: summary.GatewaySummary) -> list[str]:
+    body = {"model": GUIDE_MODEL, "prompt": QUESTION, "max_tokens": 100, "temperature": 0.5}
+    return [_curl(door, "completions", body)]
+
+
+def _chat(door: summary.GatewaySummary, engine: Choice) -> list[str]:
+    """A small model answers a chat in sentences, and ends a bare question at once."""
+    assert engine.served is not None
+    lines = [_curl(door, "chat/completions", _chat_body(GUIDE_MODEL, QUESTION))]
+    if engine.served.name == GUIDE_MODEL:
+        request = "Write a review of the pizza you had."
+        lines.append(_curl(door, "chat/completions", _chat_body(ADAPTERS[1], request)))
+    folder = Path(engine.models[engine.served.name]).name
+    return [*lines, "", f"  vLLM {engine.version} serves {folder} under the name {GUIDE_MODEL}."]
+
+
+def _chat_body(model: str, text: str) -> dict[str, Any]:
+    return {
+        "model": model,
+        "messages": [{"role": "user", "content": text}],
+        "max_tokens": 100,
+        "temperature": 0.5,
+    }
+
+
+def _curl(door: summary.GatewaySummary, path: str, body: dict[str, Any]) -> str:
+    return (
+        f"  curl -i {door.url}/v1/{path} -H 'Content-Type: application/json' "
+        f"-d '{json.dumps(body)}'"
     )
 
 

@@ -17,7 +17,7 @@ from inferway.cluster.client import KubeClient
 from inferway.local.apiserver.server import ApiServer, ApiServerOptions
 from inferway.local.controllers import main as controllers
 from inferway.local.node import main as node
-from inferway.local.node.images import Runtime
+from inferway.local.node.images import Engine, Runtime
 from inferway.local.node.options import NodeOptions
 
 
@@ -31,6 +31,8 @@ class StackOptions:
     images: str | None
     user_images: Path | None = None
     runtime: Runtime = "process"
+    engine: Engine = "simulator"
+    engine_programs: Path | None = None
 
 
 @asynccontextmanager
@@ -75,5 +77,7 @@ def _node_options(options: StackOptions) -> NodeOptions:
         images=Path(options.images).absolute() if options.images else None,
         user_images=options.user_images,
         runtime=options.runtime,
+        engine=options.engine,
+        engine_programs=options.engine_programs,
         client_ca=options.folder.api / "pki" / "ca.crt",
     )

@@ -25,6 +25,16 @@ FIRST_NETWORK = 77
 LAST_NETWORK = 254
 
 
+class EngineNote(msgspec.Struct, frozen=True, rename="camel"):
+    """What stands for images of vLLM, and why; what ``status`` says of it."""
+
+    name: str = "simulator"
+    why: str = ""
+    version: str = ""
+    models: dict[str, str] = {}
+    """Names and the folders that answer for them."""
+
+
 class StackRecord(msgspec.Struct, frozen=True, rename="camel"):
     """What a stack remembers of itself between starts (``stack.json``)."""
 
@@ -34,6 +44,7 @@ class StackRecord(msgspec.Struct, frozen=True, rename="camel"):
     start_time: str = ""
     """Field 22 of /proc/PID/stat: with the pid it names one process for ever."""
     empty: bool = False
+    engine: EngineNote = EngineNote()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,10 @@ class StateFolder:
     @property
     def node(self) -> Path:
         return self.root / "node"
+
+    @property
+    def engine(self) -> Path:
+        return self.root / "engine"
 
     @property
     def log_file(self) -> Path:
@@ -219,9 +234,17 @@ def _is_free(network: str, claim: socket.socket) -> bool:
     return True
 
 
-def own_record(folder: StateFolder, network: str, *, empty: bool) -> StackRecord:
+def own_record(
+    folder: StateFolder, network: str, *, empty: bool, engine: EngineNote | None = None
+) -> StackRecord:
     """Records this process as the one that runs the stack."""
     pid = os.getpid()
-    record = StackRecord(network=network, pid=pid, start_time=process_start_time(pid), empty=empty)
+    record = StackRecord(
+        network=network,
+        pid=pid,
+        start_time=process_start_time(pid),
+        empty=empty,
+        engine=engine or EngineNote(),
+    )
     folder.write(record)
     return record

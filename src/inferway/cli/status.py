@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from inferway.base.errors import UnreachableError
 from inferway.cli.cluster_view import read_objects, summarize
-from inferway.cli.state import StackRecord, StateFolder, open_folder, running_pid
+from inferway.cli.state import EngineNote, StackRecord, StateFolder, open_folder, running_pid
 from inferway.cli.summary import StackSummary
 from inferway.cluster import kubeconfig
 from inferway.cluster.client import KubeClient
@@ -52,6 +52,10 @@ def print_summary(console: Console, result: StackSummary) -> None:
     console.print(f"stack      {escape(result.state)}", highlight=False, soft_wrap=True)
     console.print(f"kubeconfig {escape(result.kubeconfig)}", highlight=False, soft_wrap=True)
     console.print(f"isolation  {escape(result.isolation or 'unknown')}", highlight=False)
+    console.print(f"picks      {escape(picks_text(result.pick_module))}", highlight=False)
+    console.print(
+        f"engine     {escape(engine_text(result.engine))}", highlight=False, soft_wrap=True
+    )
     for row in result.workloads:
         line(
             row.ready >= row.wanted,
@@ -63,3 +67,17 @@ def print_summary(console: Console, result: StackSummary) -> None:
         why = "" if door.programmed else f"  ({door.message})"
         line(door.programmed, f"gateway {door.namespace}/{door.name}", f"{where}{why}")
     console.print("ready" if result.ready else "not ready", highlight=False)
+
+
+def picks_text(annotation: str) -> str:
+    """How proxies ask pickers, in a line."""
+    if annotation == "native":
+        return "native filter"
+    reason = annotation.removeprefix("none: ")
+    return f"HTTP callout ({reason})" if reason else "unknown"
+
+
+def engine_text(engine: EngineNote) -> str:
+    """The engine of the stack in a line: what it is and why."""
+    name = f"vLLM {engine.version}" if engine.name == "vllm" else "simulated vLLM"
+    return f"{name} ({engine.why})" if engine.why else name

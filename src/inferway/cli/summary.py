@@ -11,12 +11,16 @@ from typing import Any
 
 import msgspec
 
+from inferway.cli.state import EngineNote
+
 Object = Mapping[str, Any]
 
 PRIVILEGED_PORTS_END = 1024
 # The node says by this annotation how far it moves a port that it may not bind.
 OFFSET_ANNOTATION = "inferway.dev/privileged-port-offset"
+CRASH_LOOP = "CrashLoopBackOff"
 ISOLATION_ANNOTATION = "inferway.dev/isolation"
+PICK_ANNOTATION = "inferway.dev/pick-module"
 
 
 class WorkloadSummary(msgspec.Struct, frozen=True, rename="camel"):
@@ -47,6 +51,9 @@ class StackSummary(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     server: str
     pid: int
     isolation: str
+    # How proxies ask pickers: "native", or "none: REASON" for the HTTP callout.
+    pick_module: str
+    engine: EngineNote
     workloads: list[WorkloadSummary]
     gateways: list[GatewaySummary]
 
@@ -90,6 +97,19 @@ def workloads(deployments: Sequence[Object]) -> list[WorkloadSummary]:
         for item in deployments
     ]
     return sorted(rows, key=lambda row: (row.namespace, row.name))
+
+
+def crash(pods: Sequence[Object]) -> str:
+    """The first container that ends again and again, with its last words; empty if none does."""
+    for pod in pods:
+        for container in pod.get("status", {}).get("containerStatuses", []):
+            if container.get("state", {}).get("waiting", {}).get("reason") != CRASH_LOOP:
+                continue
+            ended = container.get("lastState", {}).get("terminated", {})
+            words = ended.get("message") or f"exit code {ended.get('exitCode', 'unknown')}"
+            name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+            return f"{container['name']} of Pod {name}: {words.strip()}"
+    return ""
 
 
 def gateway(item: Object, port_offset: int) -> GatewaySummary:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 
@@ -21,12 +22,26 @@ from inferway.cli import demo
 from inferway.cli.envoy_binary import require_envoy
 from inferway.cli.progress import Steps
 from inferway.cli.stack import StackOptions, running_stack
-from inferway.cli.state import StateFolder, claimed_network, held, open_folder, own_record, unusable
+from inferway.cli.state import (
+    EngineNote,
+    StateFolder,
+    claimed_network,
+    held,
+    open_folder,
+    own_record,
+    unusable,
+)
+from inferway.cli.vllm.choice import Choice, choose
+from inferway.cli.vllm.programs import write_programs
 from inferway.cluster import kubeconfig
 from inferway.cluster.client import KubeClient
 from inferway.local.node.imagekeeper import user_file
 from inferway.local.node.images import Runtime
 from inferway.observe import logs
+
+# Without --timeout: the simulated servers are there in seconds, a model has to be read first.
+DEMO_SECONDS_MAX = 120
+VLLM_SECONDS_MAX = 900
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +51,22 @@ class UpOptions:
     state: str | None = None
     empty: bool = False
     node_capacity: str | None = None
-    timeout: int = 120
+    timeout: int | None = None
     images: str | None = None
     runtime: Runtime = "process"
+    engine: str = "simulator"
+    model: tuple[str, ...] = ()
 
 
 def run(options: UpOptions, env: Mapping[str, str]) -> int:
     """Runs a stack until it is told to stop. Raises InferwayError when it cannot start."""
     folder = open_folder(options.state, env, create=True)
     require_envoy()
+    console = Console(stderr=True)
+    engine = choose(options.engine, options.model, env, empty=options.empty)
+    note = EngineNote(engine.engine, engine.why, engine.version, dict(engine.models))
     with held(folder), claimed_network(folder) as network:
-        own_record(folder, network, empty=options.empty)
+        own_record(folder, network, empty=options.empty, engine=note)
         _log_to(folder, env.get("INFERWAY_LOG_LEVEL", "info"))
         stack = StackOptions(
             folder=folder,
@@ -55,13 +75,37 @@ def run(options: UpOptions, env: Mapping[str, str]) -> int:
             images=options.images,
             user_images=user_file(env),
             runtime=options.runtime,
+            engine=engine.engine,
+            engine_programs=_programs(folder, engine),
         )
-        console = Console(stderr=True)
         try:
-            asyncio.run(_up(stack, options, console))
+            asyncio.run(_up(stack, _Start(options, engine), console))
         except BaseExceptionGroup as group:
             raise _first_cause(group) from None
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What is to be started, and with which engine."""
+
+    options: UpOptions
+    engine: Choice
+
+    @property
+    def seconds_max(self) -> int:
+        if self.options.timeout is not None:
+            return self.options.timeout
+        return VLLM_SECONDS_MAX if self.engine.engine == "vllm" else DEMO_SECONDS_MAX
+
+
+def _programs(folder: StateFolder, engine: Choice) -> Path | None:
+    if engine.engine != "vllm":
+        return None
+    try:
+        return write_programs(folder.engine, engine.python, engine.models)
+    except OSError as error:
+        raise unusable(folder.engine, error) from None
 
 
 def _log_to(folder: StateFolder, level: str) -> None:
@@ -86,7 +130,7 @@ def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return next((leaf for leaf in leaves if isinstance(leaf, InferwayError)), leaves[0])
 
 
-async def _up(stack: StackOptions, options: UpOptions, console: Console) -> None:
+async def _up(stack: StackOptions, start: _Start, console: Console) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -94,7 +138,7 @@ async def _up(stack: StackOptions, options: UpOptions, console: Console) -> None
     steps = Steps(console, time.monotonic)
     steps.begin("Kubernetes API server, controllers and node")
     async with running_stack(stack), asyncio.TaskGroup() as group:
-        told = group.create_task(_tell(stack.folder, options, console, steps), name="start")
+        told = group.create_task(_tell(stack.folder, start, console, steps), name="start")
         await _first_of(stop, told)
         steps.stop()
         if not stop.is_set():
@@ -115,17 +159,17 @@ async def _first_of(stop: asyncio.Event, task: asyncio.Task[None]) -> None:
         task.result()
 
 
-async def _tell(folder: StateFolder, options: UpOptions, console: Console, steps: Steps) -> None:
+async def _tell(folder: StateFolder, start: _Start, console: Console, steps: Steps) -> None:
     """Applies the demo, shows how it comes up, and prints what to try."""
     async with KubeClient(kubeconfig.load(folder.kubeconfig)) as client:
         await demo.wait_for_node(client)
-        if options.empty:
+        if start.options.empty:
             steps.end()
             demo.print_empty(console, folder)
             return
-        await demo.apply(client, steps)
+        await demo.apply(client, steps, start.engine)
         try:
-            found = await demo.wait(client, steps, seconds=options.timeout)
+            found = await demo.wait(client, steps, seconds=start.seconds_max)
         except InferwayError as error:
             # What does not start is looked at best where it runs, so the stack stays.
             steps.stop()
@@ -133,6 +177,6 @@ async def _tell(folder: StateFolder, options: UpOptions, console: Console, steps
             demo.print_unready(console, folder)
             return
     steps.end()
-    demo.print_next(console, folder, found)
+    demo.print_next(console, folder, found, start.engine)
     sys.stderr.flush()
     logging.getLogger(__name__).info("the stack is up")

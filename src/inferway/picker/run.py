@@ -26,6 +26,9 @@ from inferway.picker.doorway import PickServer
 from inferway.picker.flags import Options
 from inferway.picker.holding import Holder
 from inferway.picker.metrics_text import Names
+from inferway.picker.placement.address import own_address
+from inferway.picker.placement.keeper import PlacementKeeper
+from inferway.picker.placement.metrics import PlacementCollector
 from inferway.picker.pool_metrics import PoolCollector
 from inferway.picker.rewrites import RewriteWatcher
 from inferway.picker.scrape import ScrapeOptions, Scraper
@@ -59,6 +62,7 @@ class Picker:
     def __init__(self, options: Options, policy: Policy, clock: Clock, identity: str) -> None:
         self._options = options
         self._clock = clock
+        self._identity = identity
         self.key = Key(options.text("pool-namespace"), options.text("pool-name"))
         self.scheduler = PoolScheduler(policy)
         self.ring = DecisionRing(clock)
@@ -67,7 +71,20 @@ class Picker:
         )
         self.scraper = Scraper(self.scheduler, clock, scrape_options(options))
         self.hold = Holder(clock)
-        self.pool = PoolRuntime(self.scheduler, refresh=self.scraper.refresh, hold=self.hold)
+        self.placement = PlacementKeeper(
+            self.key,
+            options.text("pool-group"),
+            self.scheduler,
+            self.scraper,
+            scrape_options(options),
+            clock,
+        )
+        self.pool = PoolRuntime(
+            self.scheduler,
+            refresh=self.scraper.refresh,
+            hold=self.hold,
+            adapters=self.placement,
+        )
         rng = random.Random()
         self.service = PickService(
             {(self.key.namespace, self.key.name): self.pool}, clock, rng, self.telemetry, identity
@@ -104,6 +121,7 @@ class Picker:
             if complaints:
                 _log.warning("annotations of the pool", extra={"data": {"problems": complaints}})
         self.hold.set_limits(limits)
+        self.placement.set_annotations(annotations)
 
     def set_rewrites(self, table: RewriteTable | None) -> None:
         """Which models stand for which."""
@@ -135,6 +153,9 @@ class Picker:
                 work.append(tasks.create_task(self.watcher.run(), name="watch"))
                 self.rewrites = RewriteWatcher(client, self.key, group, self.set_rewrites)
                 work.append(tasks.create_task(self.rewrites.run(), name="watch rewrites"))
+                place = f"{own_address(client, self._options)}:{self.ports['metrics']}"
+                name = f"{place}/{self._identity}"
+                work.append(tasks.create_task(self.placement.run(client, name), name="placement"))
             else:
                 self.set_endpoints([Endpoint(a, a) for a in self._options.endpoints])
             await stop.wait()
@@ -142,6 +163,7 @@ class Picker:
             if client is not None:
                 await asyncio.sleep(DRAIN_SECONDS)
             self.hold.stop()
+            self.placement.stop()
             await self.callout.drain()
             for task in work:
                 task.cancel()
@@ -149,11 +171,14 @@ class Picker:
     @asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:
         address = self._options.text("bind-address")
-        more = PoolCollector(self.telemetry, self.key, self.hold)
-        collector = PickerCollector(self.telemetry, ScrapeView(self._scrapes), more)
-        runner = web.AppRunner(
-            admin.application(collector, self.ring, self.not_ready), access_log=None
+        further = (
+            PoolCollector(self.telemetry, self.key, self.hold),
+            PlacementCollector(self.placement),
         )
+        collector = PickerCollector(self.telemetry, ScrapeView(self._scrapes), further)
+        app = admin.application(collector, self.ring, self.not_ready)
+        self.placement.add_routes(app)
+        runner = web.AppRunner(app, access_log=None)
         logs = feedback.server(feedback.FeedbackService(self.settle))
         checks = health.server(health.HealthService(lambda: not self.not_ready()))
         await runner.setup()
@@ -197,6 +222,7 @@ class Picker:
                 await self.scraper.asked_all.wait()
                 if self.rewrites is not None:
                     await self.rewrites.synced.wait()
+                    await self.placement.synced.wait()
         except TimeoutError:
             _log.warning("not every model server, or the cluster, has told what is served")
         self.pool.synced = True

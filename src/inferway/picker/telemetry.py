@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -107,7 +107,7 @@ class PickerCollector(Collector):
     """Makes families of the counts when Prometheus asks."""
 
     def __init__(
-        self, telemetry: Telemetry, scrapes: ScrapeView, further: Collector | None = None
+        self, telemetry: Telemetry, scrapes: ScrapeView, further: Sequence[Collector] = ()
     ) -> None:
         self._telemetry = telemetry
         self._scrapes = scrapes
@@ -155,8 +155,8 @@ class PickerCollector(Collector):
             {(pool, reason): count for reason, count in t.released.items()},
         )
         yield from self._gauges()
-        if self._further is not None:
-            yield from self._further.collect()
+        for collector in self._further:
+            yield from collector.collect()
 
     def _seconds(self) -> Metric:
         t = self._telemetry

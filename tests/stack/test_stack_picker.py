@@ -21,6 +21,7 @@ import pytest
 from harness import run, start
 from watching import MODEL, Counts, Watch, ask, eventually
 
+from inferway.base.native import module_folder
 from inferway.bench.answers import read_stream
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
@@ -34,15 +35,21 @@ SLACK_SECONDS = 2.5
 PICKER = "deployment/vllm-qwen-epp"
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory, kubectl: Path) -> Iterator[Watch]:
-    stack = start(tmp_path_factory.mktemp("picker") / "state")
+@pytest.fixture(scope="module", params=["native", "callout"])
+def demo(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, kubectl: Path
+) -> Iterator[Watch]:
+    if request.param == "native" and not module_folder():
+        pytest.skip("the native pick filter is not built: there is no C compiler")
+    env = {**os.environ, "INFERWAY_PICK_MODULE": "on" if request.param == "native" else "off"}
+    stack = start(tmp_path_factory.mktemp("picker") / "state", env=env)
     stack.wait_for("Ctrl-C stops it all.")
     watch = Watch(stack, kubectl)
     watch.kubectl(
         "annotate", "inferencepool/vllm-qwen", f"inferway.dev/pick-timeout={PICK_SECONDS:g}s"
     )
-    eventually(lambda: '"timeout": "1s"' in proxy_config(watch), "the deadline in the proxy")
+    told = "timeout_ms=1000" if request.param == "native" else '"timeout": "1s"'
+    eventually(lambda: told in proxy_config(watch), "the deadline in the proxy")
     yield watch
     assert stack.stop() == 0
 

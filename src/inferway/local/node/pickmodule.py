@@ -12,6 +12,8 @@ from typing import Any
 
 from inferway.base.native import MISSING, SEARCH_PATH_VARIABLE, module_folder
 
+# "off" leaves proxies with the HTTP callout, to compare or to exclude the module as a cause.
+SWITCH_VARIABLE = "INFERWAY_PICK_MODULE"
 # Envoy checks a small configuration in a tenth of a second.
 CHECK_SECONDS_MAX = 10.0
 _REASON_CHARACTERS_MAX = 200
@@ -33,6 +35,8 @@ class PickModule:
 
 async def detect(envoy: str | None, environment: Mapping[str, str]) -> PickModule:
     """Has Envoy load the module once. Never fails: without it proxies ask by HTTP."""
+    if environment.get(SWITCH_VARIABLE) == "off":
+        return PickModule("", f"switched off by {SWITCH_VARIABLE}")
     folder = module_folder()
     if not folder:
         return PickModule("", MISSING)

@@ -82,7 +82,7 @@ def test_lora_modules(values: list[str], modules: list[LoraModule]) -> None:
         ("--swap-space=4", "--dtype", "bfloat16", "-tp", "2", "-O3"),
         ("--disable-log-requests", "--no-enable-log-requests", "--enforce-eager"),
         ("--compilation-config.level", "3", "--kv-transfer-config", '{"a": 1}'),
-        ("--allowed-origins", "a", "b", "--trust-remote-code"),
+        ("--allowed-origins", '["a", "b"]', "--trust-remote-code"),
     ],
 )
 def test_flags_without_effect_are_accepted_with_one_warning(arguments: tuple[str, ...]) -> None:

@@ -112,6 +112,7 @@ async def test_a_response_in_full() -> None:
         b"server: uvicorn",
         b"content-length: %d" % len(body),
         b"content-type: application/json",
+        b"vary: Origin",
         b"connection: close",
     ]
 

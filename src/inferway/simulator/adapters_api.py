@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from inferway.simulator import adapter_files
 from inferway.simulator.http import Exchange
 from inferway.simulator.options import LoraModule
 from inferway.simulator.requests import LoadAdapterRequest, UnloadAdapterRequest
@@ -18,7 +19,9 @@ def load(app: App, exchange: Exchange) -> None:
         LoadAdapterRequest, exchange.body, exchange.header(b"content-type")
     )
     module = LoraModule(request.lora_name, request.lora_path, request.base_model_name)
-    app.models.begin_load(module, in_place=request.load_inplace)
+    app.models.check_load(module, in_place=request.load_inplace)
+    adapter_files.check(module.name, module.path, app.options.lora_rank_max)
+    app.models.begin_load(module)
     seconds = app.engine.adapters.preload(module.name)
 
     def done() -> None:

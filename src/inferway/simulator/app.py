@@ -7,21 +7,41 @@ import os
 import time
 from collections.abc import Callable
 
-from inferway.simulator import adapters_api, chat, completions, other_api
+from inferway.simulator import adapters_api, chat, completions, other_api, responses_api
+from inferway.simulator.decoding import Decoder
 from inferway.simulator.engine.engine import Engine
 from inferway.simulator.engine.values import Step
-from inferway.simulator.errors import ApiError
+from inferway.simulator.errors import ApiError, PlainError
 from inferway.simulator.generation import Generation
-from inferway.simulator.http import Exchange
+from inferway.simulator.http import TEXT, VARY, Exchange
 from inferway.simulator.metrics import Metrics
 from inferway.simulator.models import Models
 from inferway.simulator.options import Options
 from inferway.simulator.pump import EnginePump
-from inferway.simulator.requests import Decoder, StreamOptions
+from inferway.simulator.requests import StreamOptions
 
 Route = Callable[["App", Exchange], None]
 # Longer ids would be copied into every chunk of a stream.
 REQUEST_ID_CHARACTERS_MAX = 256
+
+
+# vLLM allows every method and, unless it is told of some, no other origin.
+_PREFLIGHT = (
+    b"vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers, "
+    b"Access-Control-Request-Private-Network\r\n"
+    b"access-control-allow-methods: DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT, QUERY\r\n"
+    b"access-control-max-age: 600\r\n"
+)
+
+
+def _is_preflight(exchange: Exchange) -> bool:
+    return bool(exchange.header(b"origin") and exchange.header(b"access-control-request-method"))
+
+
+def invocations(app: App, exchange: Exchange) -> None:
+    """SageMaker's one path for everything: chats have messages, completions have not."""
+    chat_like = b'"messages"' in exchange.body
+    (chat if chat_like else completions).handle(app, exchange)
 
 
 def routes(*, runtime_lora: bool) -> dict[str, dict[str, Route]]:
@@ -29,15 +49,19 @@ def routes(*, runtime_lora: bool) -> dict[str, dict[str, Route]]:
     table: dict[str, dict[str, Route]] = {
         "/v1/completions": {"POST": completions.handle},
         "/v1/chat/completions": {"POST": chat.handle},
+        "/v1/responses": {"POST": responses_api.handle},
         "/v1/embeddings": {"POST": other_api.embeddings},
         "/v1/models": {"GET": other_api.models},
         "/tokenize": {"POST": other_api.tokenize},
         "/detokenize": {"POST": other_api.detokenize},
+        "/invocations": {"POST": invocations},
         "/health": {"GET": other_api.health},
         "/ping": {"GET": other_api.health, "POST": other_api.health},
         "/load": {"GET": other_api.load},
         "/version": {"GET": other_api.version},
-        "/metrics": {"GET": other_api.metrics},
+        # Mounted as a program of its own in vLLM, which looks at no method.
+        "/metrics": {"*": other_api.metrics},
+        "/metrics/": {"*": other_api.metrics},
     }
     if runtime_lora:
         table["/v1/load_lora_adapter"] = {"POST": adapters_api.load}
@@ -76,18 +100,29 @@ class App:
             path = path.removeprefix(options.root_path)
         if options.request_id_headers:
             identity = exchange.header(b"x-request-id") or os.urandom(16).hex().encode()
-            exchange.extra_headers = b"x-request-id: %s\r\n" % identity
+            exchange.extra_headers = b"x-request-id: %s\r\n%s" % (identity, VARY)
         methods = self._routes.get(path)
+        if methods is None and path.startswith("/v1/responses/"):
+            methods = {"GET": responses_api.unknown}
         try:
             if options.api_keys and path.startswith("/v1") and not self._authorized(exchange):
                 exchange.respond(401, b'{"error":"Unauthorized"}')
                 return
+            if exchange.method == "OPTIONS" and _is_preflight(exchange):
+                exchange.extra_headers = _PREFLIGHT
+                exchange.respond(400, b"Disallowed CORS origin", TEXT)
+                return
             if methods is None:
-                raise ApiError("Not Found", status=404, kind="Not Found")
-            route = methods.get("GET" if exchange.method == "HEAD" else exchange.method)
+                self._unknown(exchange, path)
+                return
+            route = methods.get(exchange.method) or methods.get("*")
             if route is None:
-                raise ApiError("Method Not Allowed", status=405, kind="Method Not Allowed")
+                allow = b"allow: %s\r\n" % ", ".join(sorted(methods)).encode()
+                raise PlainError("Method Not Allowed", 405, allow)
             route(self, exchange)
+        except PlainError as error:
+            exchange.extra_headers += error.headers
+            exchange.respond(error.status, error.body())
         except ApiError as error:
             exchange.respond(error.status, error.body())
         except RecursionError:
@@ -98,6 +133,17 @@ class App:
             self.say(f"ERROR {type(error).__name__} while answering {path}: {error}")
             fault = ApiError("Internal server error", status=500, kind="InternalServerError")
             exchange.respond(fault.status, fault.body())
+
+    def _unknown(self, exchange: Exchange, path: str) -> None:
+        """A path with a slash too many is sent to the right one. Raises PlainError."""
+        shorter = path.rstrip("/")
+        if path.startswith("//") or shorter == path or shorter not in self._routes:
+            raise PlainError("Not Found", 404)
+        query = f"?{exchange.query}" if exchange.query else ""
+        host = exchange.header(b"host").decode("latin-1")
+        where = f"http://{host}{self.options.root_path}{shorter}{query}"
+        exchange.extra_headers += b"location: %s\r\n" % where.encode("latin-1")
+        exchange.respond(307, b"", b"")
 
     def stepped(self, step: Step) -> None:
         """Counts what a step of the engine did."""
@@ -118,25 +164,6 @@ class App:
         given = exchange.header(b"x-request-id").decode("latin-1") or wanted
         identity = (given or os.urandom(16).hex())[:REQUEST_ID_CHARACTERS_MAX]
         return prefix.decode() + identity
-
-    def check_length(self, prompt: int, output: int, parameter: str) -> None:
-        """Refuses what does not fit the model. Raises ApiError with vLLM's words."""
-        limit = self.options.max_model_len
-        if prompt < limit and prompt + output <= limit:
-            return
-        if output > limit:
-            raise ApiError(
-                f"max_tokens={output} cannot be greater than max_model_len={limit}. Please request "
-                "fewer output tokens.",
-                param=parameter,
-            )
-        raise ApiError(
-            f"This model's maximum context length is {limit} tokens. However, you requested "
-            f"{output} output tokens and your prompt contains {prompt} input tokens, for a total "
-            f"of {prompt + output} tokens. Please reduce the length of the input prompt or the "
-            "number of requested output tokens.",
-            param="input_tokens",
-        )
 
     def set_stream(
         self, generation: Generation, stream: bool | None, wanted: StreamOptions | None

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from inferway.simulator import tokenizer
+from inferway.simulator import sampling, tokenizer
 from inferway.simulator.answers import Answer, answer
-from inferway.simulator.completions import LOGPROBS_MAX, frame, prompt_of, with_stop
-from inferway.simulator.errors import ApiError, invalid_body
-from inferway.simulator.generation import Choice, Generation
+from inferway.simulator.completions import frame, prompt_of, with_stop
+from inferway.simulator.errors import ApiError
+from inferway.simulator.generation import DONE, Choice, Generation
 from inferway.simulator.http import Exchange
 from inferway.simulator.logprobs import chat_logprobs
-from inferway.simulator.requests import ChatRequest, check_sampling, stop_texts
+from inferway.simulator.requests import SEQUENCES_MAX, ChatRequest
 from inferway.simulator.responses import (
+    FINGERPRINT,
     ChatChoice,
     ChatChunk,
     ChatChunkChoice,
@@ -26,8 +27,10 @@ from inferway.simulator.responses import (
     ChatLogprobs,
     ChatMessage,
     ChatRoleDelta,
+    ContinuousUsage,
     UsageChunk,
 )
+from inferway.simulator.validation import Finding, report
 
 if TYPE_CHECKING:
     from inferway.simulator.app import App
@@ -39,33 +42,47 @@ _CHUNK = "chat.completion.chunk"
 def handle(app: App, exchange: Exchange) -> None:
     """Answers one request. Raises ApiError."""
     request = app.decoder.decode(ChatRequest, exchange.body, exchange.header(b"content-type"))
-    check_sampling(request)
-    _check(request)
+    sampling.check_chat(request)
     model, adapter = app.models.resolve(request.model)
+    sampling.check_tools(request)
+    if not request.messages:
+        raise ApiError(
+            "Cannot apply chat template to an empty conversation. Provide at least one message."
+        )
     plain = not app.continuous_usage(request.stream_options)
     generation = Generation(app, exchange, ChatShape(request, plain=plain), model)
     generation.id = app.request_id(b"chatcmpl-", exchange, request.request_id)
-    text = render(request.messages, generation_prompt=request.add_generation_prompt is not False)
-    prompt = prompt_of(text, app.options.max_model_len)
+    text = render(request.messages, model, generation_prompt=request.add_generation_prompt)
+    length = app.options.max_model_len
+    prompt = prompt_of(text, length)
     generation.prompts = [prompt]
-    generation.choices_per_prompt = request.n or 1
-    limit = request.max_completion_tokens
-    if limit is None:
-        limit = request.max_tokens
-    if limit is not None and limit < 1:
-        raise ApiError(f"max_tokens must be at least 1, got {limit}.", param="max_tokens")
-    app.check_length(len(prompt.tokens), limit or 0, "max_tokens")
-    stop = stop_texts(request.stop)
-    question = last_question(request.messages)
-    room = app.options.max_model_len - len(prompt.tokens)
-    answers = []
-    for index in range(generation.choices_per_prompt):
-        plan = _answer(question, index, limit, stop)
-        if len(plan.tokens) > room:
-            plan = _answer(question, index, room, stop)
-        answers.append(with_stop(plan) if request.include_stop_str_in_output else plan)
+    generation.choices_per_prompt = request.n
+    answers = _answers(request, len(prompt.tokens), length)
     app.set_stream(generation, request.stream, request.stream_options)
-    generation.start(answers, adapter, request.cache_salt or "")
+    generation.start(answers, adapter, request.salt)
+
+
+def _answers(request: ChatRequest, prompt: int, length: int) -> list[Answer]:
+    """What is said to a conversation of ``prompt`` tokens. Raises ApiError."""
+    wanted = request.max_completion_tokens
+    if wanted is None:
+        wanted = request.max_tokens
+    limit = sampling.output_limit(wanted, prompt, length)
+    sampling.check_sampling(request, limit, request.top_logprobs)
+    if request.n > SEQUENCES_MAX:
+        raise ApiError(f"n must be at most {SEQUENCES_MAX}.", param="n")
+    return [conversation_answer(request, index, limit) for index in range(request.n)]
+
+
+def conversation_answer(request: ChatRequest, index: int, limit: int) -> Answer:
+    """Choice ``index`` of what is said to a conversation, at most ``limit`` tokens."""
+    stop = sampling.stop_texts(request)
+    question = last_question(request.messages)
+    bounded = request.max_completion_tokens or request.max_tokens or request.ignore_eos
+    plan = _answer(question, index, limit if bounded else None, stop)
+    if len(plan.tokens) > limit:
+        plan = _answer(question, index, limit, stop)
+    return with_stop(plan) if request.include_stop_str_in_output else plan
 
 
 def _answer(question: str, choice: int, limit: int | None, stop: tuple[str, ...]) -> Answer:
@@ -79,71 +96,70 @@ def _answer(question: str, choice: int, limit: int | None, stop: tuple[str, ...]
     return msgspec.structs.replace(plan, tokens=tokens, pieces=pieces, text=plan.text[1:])
 
 
-def _check(request: ChatRequest) -> None:
-    if not request.messages:
-        raise ApiError("messages must not be empty.", param="messages")
-    if request.top_logprobs:
-        if request.top_logprobs < 0:
-            raise ApiError("`top_logprobs` must be a positive value.", param="top_logprobs")
-        if not request.logprobs:
-            raise ApiError(
-                "when using `top_logprobs`, `logprobs` must be set to true.", param="top_logprobs"
-            )
-        if request.top_logprobs > LOGPROBS_MAX:
-            raise ApiError(
-                f"Requested sample logprobs of {request.top_logprobs}, which is greater than max "
-                f"allowed: {LOGPROBS_MAX}"
-            )
+def content_text(content: Any, model: str = "") -> str | None:
+    """The text of a message, whose content is a text or a list of parts; None for anything else.
 
-
-def content_text(content: Any) -> str:
-    """The text of a message, whose content is a text or a list of parts."""
+    Raises ApiError for parts that a language model cannot take.
+    """
     if content is None:
         return ""
     if isinstance(content, str):
         return content
-    if isinstance(content, list):
-        texts = []
-        for part in content:
-            if isinstance(part, str):
-                texts.append(part)
-            elif isinstance(part, dict) and isinstance(part.get("text"), str):
-                texts.append(part["text"])
-            elif not isinstance(part, dict):
-                raise _bad_content()
-        return "\n".join(texts)
-    raise _bad_content()
+    if not isinstance(content, list):
+        return None
+    texts = []
+    for part in content:
+        if isinstance(part, str):
+            texts.append(part)
+        elif isinstance(part, dict) and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        elif isinstance(part, dict) and isinstance(part.get("type"), str):
+            if part["type"].partition("_")[0] in ("image", "video", "audio", "input"):
+                raise ApiError(f"{model} is not a multimodal model")
+            raise ApiError(f"Unknown part type: {part['type']}")
+        else:
+            return None
+    return "\n".join(texts)
 
 
-def _bad_content() -> ApiError:
-    return invalid_body(
-        "[{'type': 'string_type', 'loc': ('body', 'messages', 'content'), "
-        "'msg': 'Input should be a valid string'}]"
-    )
-
-
-def render(messages: list[dict[str, Any]], *, generation_prompt: bool) -> str:
-    """The messages in the ChatML template that Qwen models use."""
+def render(messages: list[dict[str, Any]], model: str, *, generation_prompt: bool) -> str:
+    """The messages in the ChatML template that Qwen models use. Raises ApiError."""
     parts = []
     for number, message in enumerate(messages):
         role = message.get("role")
-        if not isinstance(role, str):
-            raise invalid_body(
-                f"[{{'type': 'missing', 'loc': ('body', 'messages', {number}, 'role'), "
-                "'msg': 'Field required'}]"
-            )
-        parts.append(f"<|im_start|>{role}\n{content_text(message.get('content'))}<|im_end|>\n")
+        text = content_text(message.get("content"), model)
+        if not isinstance(role, str) or text is None:
+            raise _bad_message(number, message, role)
+        parts.append(f"<|im_start|>{role}\n{text}<|im_end|>\n")
     if generation_prompt:
         parts.append(f"<|im_start|>{_ROLE}\n")
     return "".join(parts)
+
+
+def _bad_message(number: int, message: dict[str, Any], role: object) -> ApiError:
+    place = ("body", "messages", str(number))
+    if not isinstance(role, str):
+        finding = Finding("missing", (*place, "role"), "Field required", message)
+    else:
+        words = "Input should be a valid string"
+        finding = Finding("string_type", (*place, "content"), words, message["content"])
+    return ApiError(report([finding]), kind="Bad Request", param=".".join(finding.place))
 
 
 def last_question(messages: list[dict[str, Any]]) -> str:
     """What the answer depends on: the last message of the user."""
     for message in reversed(messages):
         if message.get("role") == "user":
-            return content_text(message.get("content"))
-    return content_text(messages[-1].get("content"))
+            return content_text(message.get("content")) or ""
+    return content_text(messages[-1].get("content")) or ""
+
+
+def _usage(generation: Generation, choice: Choice, tokens: int) -> ContinuousUsage | None:
+    """The usage in an event after ``tokens`` of a choice, where each event has one."""
+    if not generation.continuous_usage:
+        return None
+    prompt = len(choice.prompt.tokens)
+    return ContinuousUsage(prompt, prompt + tokens, tokens)
 
 
 class ChatShape:
@@ -158,7 +174,7 @@ class ChatShape:
         choices = []
         for choice in generation.choices:
             plan = choice.answer
-            message = ChatMessage(_ROLE, plan.text, None, None, None, None, [], None)
+            message = ChatMessage(_ROLE, plan.text, None, None, None, None, None)
             choices.append(
                 ChatChoice(
                     choice.index,
@@ -177,11 +193,12 @@ class ChatShape:
                 generation.model,
                 choices,
                 None,
-                None,
+                FINGERPRINT,
                 generation.usage(),
                 None,
                 list(generation.prompts[0].tokens) if ids else None,
-                self._request.kv_transfer_params,
+                None,
+                None,
             )
         )
 
@@ -190,10 +207,15 @@ class ChatShape:
         for choice in generation.choices:
             first = ChatFirstChoice(choice.index, ChatRoleDelta(_ROLE, ""), None, None)
             chunk = ChatFirstChunk(
-                generation.id, _CHUNK, generation.created, generation.model, [first]
+                generation.id,
+                _CHUNK,
+                generation.created,
+                generation.model,
+                [first],
+                _usage(generation, choice, 0) or msgspec.UNSET,
+                list(choice.prompt.tokens) if self._request.return_token_ids else None,
+                None,
             )
-            if generation.continuous_usage:
-                chunk.usage = generation.usage_so_far(choice, 0)
             events.append(b"data: %s\n\n" % msgspec.json.encode(chunk))
         return b"".join(events)
 
@@ -224,21 +246,34 @@ class ChatShape:
             )
         else:
             item = ChatChunkChoice(choice.index, delta, logprobs, None, tokens)
-        body = ChatChunk(generation.id, _CHUNK, generation.created, generation.model, [item])
-        if generation.continuous_usage:
-            body.usage = generation.usage_so_far(choice, index + 1)
+        last = index + 1 == len(plan.tokens)
+        body = ChatChunk(
+            generation.id,
+            _CHUNK,
+            generation.created,
+            generation.model,
+            [item],
+            _usage(generation, choice, index + 1),
+            FINGERPRINT if last and not generation.include_usage else None,
+        )
         return b"data: %s\n\n" % msgspec.json.encode(body)
 
-    def usage(self, generation: Generation) -> bytes:
-        return b"data: %s\n\n" % msgspec.json.encode(
-            UsageChunk(
-                generation.id,
-                _CHUNK,
-                generation.created,
-                generation.model,
-                [],
-                generation.stream_usage(),
-            )
+    def ending(self, generation: Generation) -> bytes:
+        if not generation.include_usage:
+            return DONE
+        return b"data: %s\n\n%s" % (
+            msgspec.json.encode(
+                UsageChunk(
+                    generation.id,
+                    _CHUNK,
+                    generation.created,
+                    generation.model,
+                    [],
+                    generation.stream_usage(),
+                    FINGERPRINT,
+                )
+            ),
+            DONE,
         )
 
     def _logprobs(self, choice: Choice, begin: int, end: int) -> ChatLogprobs | None:

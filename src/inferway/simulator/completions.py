@@ -6,25 +6,25 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from inferway.simulator import tokenizer
+from inferway.simulator import sampling, tokenizer
 from inferway.simulator.answers import Answer, answer
-from inferway.simulator.errors import ApiError, invalid_body
-from inferway.simulator.generation import Choice, Generation, Prompt
+from inferway.simulator.errors import ApiError
+from inferway.simulator.generation import DONE, Choice, Generation, Prompt
 from inferway.simulator.http import Exchange
-from inferway.simulator.logprobs import completion_logprobs
+from inferway.simulator.logprobs import completion_logprobs, prompt_logprobs
 from inferway.simulator.requests import (
     PROMPTS_MAX,
     SEQUENCES_MAX,
     CompletionRequest,
-    check_sampling,
-    stop_texts,
 )
 from inferway.simulator.responses import (
+    FINGERPRINT,
     Completion,
     CompletionChoice,
     CompletionChunk,
     CompletionChunkChoice,
     CompletionLogprobs,
+    PromptLogprob,
     UsageChunk,
 )
 
@@ -35,77 +35,69 @@ if TYPE_CHECKING:
 def handle(app: App, exchange: Exchange) -> None:
     """Answers one request. Raises ApiError."""
     request = app.decoder.decode(CompletionRequest, exchange.body, exchange.header(b"content-type"))
-    check_sampling(request)
-    _check(request)
+    sampling.check_completion(request)
     model, adapter = app.models.resolve(request.model)
+    if request.suffix:
+        raise ApiError(
+            "suffix is only supported for models with FIM completion rendering", param="suffix"
+        )
     plain = not app.continuous_usage(request.stream_options)
     generation = Generation(app, exchange, CompletionShape(request, plain=plain), model)
     generation.id = app.request_id(b"cmpl-", exchange, request.request_id)
-    generation.prompts = prompts_of(request.prompt, app.options.max_model_len)
+    length = app.options.max_model_len
+    sampling.check_truncation(request.truncate_prompt_tokens, length)
+    prompts = prompts_of(request.prompt, length)
+    if prompts is None:
+        app.decoder.refuse(CompletionRequest, exchange.body)
     if request.truncate_prompt_tokens:
-        generation.prompts = [_truncated(p, request) for p in generation.prompts]
-    choices = request.n or 1
-    if choices * len(generation.prompts) > SEQUENCES_MAX:
-        raise ApiError(f"n times the number of prompts must be at most {SEQUENCES_MAX}.", param="n")
-    generation.choices_per_prompt = choices
-    limit = 16 if request.max_tokens is None else request.max_tokens
-    if limit < 1 and not request.echo:
-        raise ApiError(f"max_tokens must be at least 1, got {limit}.", param="max_tokens")
-    for prompt in generation.prompts:
-        app.check_length(len(prompt.tokens), limit, "max_tokens")
-    stop = stop_texts(request.stop)
-    answers = [
-        answer(prompt.text, index, limit, stop)
-        for prompt in generation.prompts
-        for index in range(choices)
-    ]
-    if request.include_stop_str_in_output:
-        answers = [with_stop(a) for a in answers]
+        prompts = [_truncated(p, request.truncate_prompt_tokens) for p in prompts]
+    generation.prompts = prompts
+    generation.choices_per_prompt = request.n
+    answers = _answers(request, prompts, length)
     app.set_stream(generation, request.stream, request.stream_options)
-    generation.start(answers, adapter, request.cache_salt or "")
+    generation.start(answers, adapter, request.salt)
 
 
-def _check(request: CompletionRequest) -> None:
-    if request.prompt is None or request.prompt in ("", []):
-        raise ApiError(
-            "Either prompt or prompt_embeds must be provided and non-empty.", param="prompt"
-        )
-    if request.logprobs is not None and request.logprobs < 0 and request.logprobs != -1:
-        raise ApiError("`logprobs` must be a positive value or -1.", param="logprobs")
-    if request.logprobs is not None and request.logprobs > LOGPROBS_MAX:
-        raise ApiError(
-            f"Requested sample logprobs of {request.logprobs}, which is greater than max allowed: "
-            f"{LOGPROBS_MAX}"
-        )
-
-
-# vLLM's default of --max-logprobs.
-LOGPROBS_MAX = 20
+def _answers(request: CompletionRequest, prompts: list[Prompt], length: int) -> list[Answer]:
+    """What is said to each prompt. Raises ApiError."""
+    stop = sampling.stop_texts(request)
+    wanted = 16 if request.max_tokens is None else request.max_tokens
+    # vLLM computes one token even where only the prompt is wanted back, and does not show it.
+    only_echo = bool(request.echo) and wanted == 0
+    answers = []
+    for prompt in prompts:
+        room = sampling.output_limit(wanted, len(prompt.tokens), length)
+        limit = 1 if only_echo else room
+        sampling.check_sampling(request, limit, request.logprobs)
+        if request.n * len(prompts) > SEQUENCES_MAX:
+            raise ApiError(
+                f"n times the number of prompts must be at most {SEQUENCES_MAX}.", param="n"
+            )
+        for index in range(request.n):
+            plan = answer(prompt.text, index, limit, stop)
+            if request.include_stop_str_in_output:
+                plan = with_stop(plan)
+            if only_echo:
+                plan = msgspec.structs.replace(plan, pieces=("",), text="")
+            answers.append(plan)
+    return answers
 
 
 def prompt_of(text: str, limit: int) -> Prompt:
-    """A text as a prompt. One that cannot fit ``limit`` tokens is refused before it is cut up,
-    because cutting up megabytes would hold up everybody else. Raises ApiError.
-    """
-    least = len(text) // tokenizer.PIECE_CHARACTERS_MAX
-    if least > limit:
-        raise ApiError(
-            f"This model's maximum context length is {limit} tokens. However, your prompt contains "
-            f"at least {least} input tokens. Please reduce the length of the input prompt.",
-            param="input_tokens",
-        )
+    """A text as a prompt for a model of ``limit`` tokens. Raises ApiError."""
+    sampling.check_characters(text, limit, tokenizer.PIECE_CHARACTERS_MAX)
     return Prompt(text, tokenizer.encode(text))
 
 
-def prompts_of(raw: str | list[Any] | None, limit: int) -> list[Prompt]:
-    """The prompts of a request: a text, texts, token ids, or lists of token ids.
-
-    Raises ApiError.
+def prompts_of(raw: str | list[Any] | None, limit: int) -> list[Prompt] | None:
+    """The prompts of a request: a text, texts, token ids, or lists of token ids; None where it is
+    none of these. Raises ApiError.
     """
     if isinstance(raw, str):
         return [prompt_of(raw, limit)]
-    assert raw
-    if all(type(item) is int for item in raw):
+    if not raw:
+        raise ApiError("You must pass at least one prompt")
+    if _are_tokens(raw):
         return [_from_tokens(raw)]
     if len(raw) > PROMPTS_MAX:
         raise ApiError(
@@ -113,28 +105,25 @@ def prompts_of(raw: str | list[Any] | None, limit: int) -> list[Prompt]:
             "To increase this limit, set the VLLM_MAX_COMPLETION_PROMPTS environment variable.",
             param="prompt",
         )
-    prompts = []
-    for item in raw:
-        if isinstance(item, str) and item:
-            prompts.append(prompt_of(item, limit))
-        elif isinstance(item, list) and item and all(type(t) is int for t in item):
-            prompts.append(_from_tokens(item))
-        else:
-            raise invalid_body(
-                "[{'type': 'string_type', 'loc': ('body', 'prompt'), "
-                "'msg': 'Input should be a valid string'}]"
-            )
-    return prompts
+    texts = all(isinstance(item, str) for item in raw)
+    if not texts and not all(isinstance(item, list) and _are_tokens(item) for item in raw):
+        return None
+    if not all(raw):
+        raise ApiError("The decoder prompt cannot be empty")
+    return [prompt_of(item, limit) if texts else _from_tokens(item) for item in raw]
+
+
+def _are_tokens(items: list[Any]) -> bool:
+    return all(type(item) is int and item >= 0 for item in items)
 
 
 def _from_tokens(tokens: list[int]) -> Prompt:
-    if min(tokens) < 0 or max(tokens) >= 1 << 63:
-        raise ApiError(f"Token id {min(tokens)} is out of vocabulary")
+    if max(tokens) >= tokenizer.VOCABULARY_SIZE:
+        raise ApiError(f"Token id {max(tokens)} is out of vocabulary")
     return Prompt(tokenizer.decode(tokens), tuple(tokens))
 
 
-def _truncated(prompt: Prompt, request: CompletionRequest) -> Prompt:
-    keep = request.truncate_prompt_tokens or 0
+def _truncated(prompt: Prompt, keep: int) -> Prompt:
     if keep < 0 or keep >= len(prompt.tokens):
         return prompt
     tokens = prompt.tokens[-keep:]
@@ -182,7 +171,7 @@ class CompletionShape:
                     plan.finish_reason,
                     plan.stop_reason,
                     list(plan.tokens) if ids else None,
-                    None,
+                    self._prompt_logprobs(choice),
                     list(choice.prompt.tokens) if ids else None,
                 )
             )
@@ -194,9 +183,9 @@ class CompletionShape:
                 generation.model,
                 choices,
                 None,
-                None,
+                FINGERPRINT,
                 generation.usage(),
-                request.kv_transfer_params,
+                None,
             )
         )
 
@@ -224,16 +213,22 @@ class CompletionShape:
             events.append(self._event(generation, choice, text, index, index + 1))
         return b"".join(events)
 
-    def usage(self, generation: Generation) -> bytes:
-        return b"data: %s\n\n" % msgspec.json.encode(
-            UsageChunk(
-                generation.id,
-                "text_completion",
-                generation.created,
-                generation.model,
-                [],
-                generation.stream_usage(),
-            )
+    def ending(self, generation: Generation) -> bytes:
+        if not generation.include_usage:
+            return DONE
+        return b"data: %s\n\n%s" % (
+            msgspec.json.encode(
+                UsageChunk(
+                    generation.id,
+                    "text_completion",
+                    generation.created,
+                    generation.model,
+                    [],
+                    generation.stream_usage(),
+                    FINGERPRINT,
+                )
+            ),
+            DONE,
         )
 
     def _event(
@@ -242,6 +237,8 @@ class CompletionShape:
         plan = choice.answer
         last = end == len(plan.tokens)
         ids = bool(self._request.return_token_ids)
+        # An echoed prompt is streamed with its ids, asked for or not.
+        shown = ids or bool(self._request.echo)
         body = CompletionChunk(
             generation.id,
             "text_completion",
@@ -254,13 +251,21 @@ class CompletionShape:
                     self._logprobs(choice, begin, end),
                     plan.finish_reason if last else None,
                     plan.stop_reason if last else None,
-                    list(choice.prompt.tokens) if ids and begin == 0 else None,
+                    list(choice.prompt.tokens) if shown and begin == 0 else None,
                     list(plan.tokens[begin:end]) if ids else None,
                 )
             ],
             generation.usage_so_far(choice, end) if generation.continuous_usage else None,
+            FINGERPRINT if last and not generation.include_usage else None,
         )
         return b"data: %s\n\n" % msgspec.json.encode(body)
+
+    def _prompt_logprobs(self, choice: Choice) -> list[dict[str, PromptLogprob] | None] | None:
+        request = self._request
+        count = request.prompt_logprobs
+        if count is None and request.echo:
+            count = request.logprobs
+        return None if count is None else prompt_logprobs(choice.prompt.tokens, count)
 
     def _logprobs(self, choice: Choice, begin: int, end: int) -> CompletionLogprobs | None:
         count = self._request.logprobs

@@ -1,8 +1,15 @@
-"""Errors as vLLM's HTTP API tells them: ``{"error": {message, type, param, code}}``."""
+"""Errors as vLLM's HTTP API tells them.
+
+Handlers answer ``{"error": {message, type, param, code}}``; what is refused before a handler is
+reached is answered by FastAPI itself as ``{"detail": ...}``.
+"""
 
 from __future__ import annotations
 
 import msgspec
+
+# "This error is about no value": None is a value that a request may have.
+_NO_VALUE = object()
 
 
 class ErrorInfo(msgspec.Struct):
@@ -34,12 +41,29 @@ class ApiError(Exception):
         return msgspec.json.encode(ErrorBody(info))
 
 
-def model_not_found(name: str) -> ApiError:
+class PlainError(ApiError):
+    """What FastAPI answers by itself; ``headers`` are further lines of the head."""
+
+    def __init__(self, message: str, status: int, headers: bytes = b"") -> None:
+        super().__init__(message, status=status)
+        self.headers = headers
+
+    def body(self) -> bytes:
+        return msgspec.json.encode({"detail": self.message})
+
+
+def bad_value(message: str, parameter: str, value: object = _NO_VALUE) -> ApiError:
+    """A parameter that vLLM itself refuses; its messages end in the parameter and the value."""
+    tail = f"parameter={parameter}"
+    if value is not _NO_VALUE:
+        tail += f", value={value}"
+    return ApiError(f"{message} ({tail})", param=parameter)
+
+
+def model_not_found(name: str, known: tuple[str, ...]) -> ApiError:
     return ApiError(
-        f"The model `{name}` does not exist.", status=404, kind="NotFoundError", param="model"
+        f"The model `{name}` does not exist. Valid aliases: {', '.join(known)}.",
+        status=404,
+        kind="NotFoundError",
+        param="model",
     )
-
-
-def invalid_body(message: str, param: str | None = None) -> ApiError:
-    """What FastAPI's validation says, in vLLM's envelope."""
-    return ApiError(message, kind="Bad Request", param=param)

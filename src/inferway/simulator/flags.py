@@ -16,9 +16,15 @@ from typing import NoReturn
 import msgspec
 
 from inferway.base.errors import UsageError
+from inferway.simulator import profile_file
 from inferway.simulator.engine.profiles import Profile, builtin_profiles
 from inferway.simulator.engine.values import EngineConfig
-from inferway.simulator.flag_tables import IGNORED_SWITCHES, IGNORED_VALUES, SHORT_VALUES
+from inferway.simulator.flag_tables import (
+    IGNORED_SWITCHES,
+    IGNORED_VALUES,
+    SHORT_SWITCHES,
+    SHORT_VALUES,
+)
 from inferway.simulator.options import LoraModule, Options
 
 # GiB of cache when nobody says otherwise, as vLLM takes on a CPU.
@@ -26,6 +32,8 @@ CACHE_GIB = 4.0
 _GIB = 1024**3
 _WILDCARDS = frozenset({"0.0.0.0", "::", "*", ""})
 _LOCAL = frozenset({"localhost", "127.0.0.1"})
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+DTYPES = ("auto", "bfloat16", "float", "float16", "float32", "half")
 _SUFFIXES = {
     "k": 1000, "m": 1000**2, "g": 1000**3, "K": 1024, "M": 1024**2, "G": 1024**3,
 }  # fmt: skip
@@ -36,6 +44,11 @@ def size(text: str) -> int:
     factor = _SUFFIXES.get(text[-1:], 1)
     number = float(text[:-1]) if factor != 1 else float(int(text))
     return int(number * factor)
+
+
+def human_readable_int_or_auto(text: str) -> int | None:
+    """A size, or none for "auto". Named as in vLLM, because the parser tells the name."""
+    return None if text in ("auto", "-1") else size(text)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -77,11 +90,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--root-path", default="")
     add("--api-key", nargs="+", default=None)
     add("--seed", type=int, default=0)
-    add("--max-model-len", type=size, default=None)
-    add("--block-size", type=int, default=16)
+    add("--max-model-len", type=human_readable_int_or_auto, default=None)
+    add("--block-size", type=int, default=None)
     add("--max-num-seqs", type=size, default=256)
     add("--max-num-batched-tokens", type=size, default=None)
-    add("--gpu-memory-utilization", type=float, default=0.9)
+    add("--gpu-memory-utilization", "--device-memory-utilization", type=float, default=0.92)
     add("--num-gpu-blocks-override", type=int, default=None)
     add("--kv-cache-memory-bytes", type=size, default=None)
     add("--kv-cache-dtype", default="auto")
@@ -89,7 +102,8 @@ def build_parser() -> argparse.ArgumentParser:
     _switch(parser, "--enable-chunked-prefill", default=True)
     _switch(parser, "--enable-lora", default=False)
     add("--max-loras", type=int, default=1)
-    add("--max-lora-rank", type=int, default=16)
+    add("--max-lora-rank", type=int, default=16, choices=LORA_RANKS)
+    add("--dtype", default="auto", choices=DTYPES)
     add("--max-cpu-loras", type=int, default=None)
     add("--lora-modules", nargs="+", default=None, metavar="NAME=PATH|JSON")
     _switch(parser, "--enable-prompt-tokens-details", default=False)
@@ -98,10 +112,10 @@ def build_parser() -> argparse.ArgumentParser:
     _switch(parser, "--disable-uvicorn-access-log", default=False)
     add("--disable-access-log-for-endpoints", default="")
     add("--uvicorn-log-level", default="info",
-        choices=("critical", "error", "warning", "info", "debug", "trace"))  # fmt: skip
+        choices=("critical", "debug", "error", "info", "trace", "warning"))  # fmt: skip
     add("--config", default=None, help="YAML file with flags; flags given here win")
     add("--profile", default=None,
-        help="speed of the engine: a built-in name or a JSON file")  # fmt: skip
+        help="speed of the engine: a built-in name or a YAML file")  # fmt: skip
     add("--time-scale", type=float, default=None,
         help="factor on all times of the profile; 0 is instant")  # fmt: skip
     return parser
@@ -189,8 +203,10 @@ def _without_ignored(arguments: list[str]) -> tuple[list[str], list[str]]:
         name, equals, _ = argument.partition("=")
         # --compilation-config.level 3 sets one field of a JSON flag.
         name = name.partition(".")[0].rstrip("+")
-        if name in IGNORED_SWITCHES or (
-            name.startswith("--no-") and f"--{name[5:]}" in IGNORED_SWITCHES
+        if (
+            name in IGNORED_SWITCHES
+            or name in SHORT_SWITCHES
+            or (name.startswith("--no-") and f"--{name[5:]}" in IGNORED_SWITCHES)
         ):
             ignored.append(name)
         elif name in IGNORED_VALUES or name in SHORT_VALUES:
@@ -251,6 +267,7 @@ def _options(args: argparse.Namespace, env: Mapping[str, str], ignored: list[str
         quiet_paths=frozenset(p for p in args.disable_access_log_for_endpoints.split(",") if p),
         gpu_memory_utilization=args.gpu_memory_utilization,
         kv_cache_dtype=args.kv_cache_dtype,
+        block_size_given=args.block_size is not None,
         warnings=tuple(warnings),
     )
 
@@ -299,13 +316,7 @@ def _profile(name: str | None, scale: float | None, env: Mapping[str, str]) -> P
     profiles = builtin_profiles()
     profile = profiles.get(wanted)
     if profile is None:
-        try:
-            profile = msgspec.json.decode(Path(wanted).read_bytes(), type=Profile)
-        except (OSError, msgspec.DecodeError) as error:
-            raise UsageError(
-                "INFERWAY0504", f"no profile {wanted!r}: {error}",
-                fix=f"built-in profiles: {', '.join(profiles)}; or name a JSON file",
-            ) from None  # fmt: skip
+        profile = profile_file.load(wanted, tuple(profiles))
     if scale is None:
         text = env.get("INFERWAY_SIMULATOR_TIME_SCALE", "")
         try:
@@ -322,8 +333,9 @@ def _profile(name: str | None, scale: float | None, env: Mapping[str, str]) -> P
 def _engine(
     args: argparse.Namespace, env: Mapping[str, str], profile: Profile, length: int
 ) -> EngineConfig:
+    block_size = profile.block_size_tokens if args.block_size is None else args.block_size
     positive = {
-        "--block-size": args.block_size,
+        "--block-size": block_size,
         "--max-num-seqs": args.max_num_seqs,
         "--max-loras": args.max_loras,
         "--max-model-len": length,
@@ -336,12 +348,12 @@ def _engine(
             "INFERWAY0503",
             f"max_cpu_loras ({args.max_cpu_loras}) must be >= max_loras ({args.max_loras})",
         )
-    block_bytes = args.block_size * profile.kv_token_bytes
+    block_bytes = block_size * profile.kv_token_bytes
     blocks = args.num_gpu_blocks_override
     if not blocks:
         memory = args.kv_cache_memory_bytes or _cache_gib(env) * _GIB
         blocks = int(memory // block_bytes)
-    if blocks * args.block_size < length:
+    if blocks * block_size < length:
         raise UsageError(
             "INFERWAY0505",
             f"To serve at least one request with the model's max seq len ({length}), "
@@ -357,7 +369,7 @@ def _engine(
             f"({args.max_num_seqs}), and without chunked prefill to max_model_len ({length})",
         )
     return EngineConfig(
-        block_size_tokens=args.block_size,
+        block_size_tokens=block_size,
         blocks=blocks,
         batched_tokens_max=budget,
         sequences_max=args.max_num_seqs,

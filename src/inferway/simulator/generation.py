@@ -43,8 +43,8 @@ class Shape(Protocol):
         """The tokens ``begin`` to ``end`` of a choice as events."""
         ...
 
-    def usage(self, generation: Generation) -> bytes:
-        """The usage event of a stream."""
+    def ending(self, generation: Generation) -> bytes:
+        """What a stream ends with."""
         ...
 
 
@@ -78,6 +78,8 @@ class Choice:
             self.first_at = at
             metrics.times.first_token.observe(at - generation.arrived)
             metrics.prompt_tokens += len(self.prompt.tokens)
+            cached = timing.cached_tokens if timing else self._cached()
+            metrics.cached_prompt_tokens += cached
             fresh = tokens - 1
         else:
             fresh = tokens
@@ -91,6 +93,9 @@ class Choice:
             self._finished(timing, at)
         generation.progressed(self, begin, timing)
 
+    def _cached(self) -> int:
+        return self.generation.app.engine.cached_tokens(self.engine_id)
+
     def _finished(self, timing: Timing, at: float) -> None:
         metrics = self.generation.app.metrics
         metrics.finished[self.answer.finish_reason] += 1
@@ -99,6 +104,8 @@ class Choice:
         metrics.times.prefill.observe(self.first_at - timing.scheduled)
         metrics.times.decode.observe(at - self.first_at)
         metrics.times.inference.observe(at - timing.scheduled)
+        metrics.work.preemptions.observe(timing.preemptions)
+        metrics.work.computed.observe(len(self.prompt.tokens) - timing.cached_tokens)
         metrics.tokens.request_prompt.observe(len(self.prompt.tokens))
         metrics.tokens.request_generation.observe(self.emitted)
         metrics.tokens.request_max_generation.observe(self.emitted)
@@ -200,8 +207,7 @@ class Generation:
     def _complete(self) -> None:
         self.app.in_flight -= 1
         if self.stream:
-            usage = self.shape.usage(self) if self.include_usage else b""
-            self.exchange.end_stream(usage + DONE)
+            self.exchange.end_stream(self.shape.ending(self))
         else:
             self.exchange.respond(200, self.shape.whole(self))
 

@@ -27,6 +27,7 @@ PIPELINED_REQUESTS_MAX = 2
 _REASONS = {
     200: b"OK",
     204: b"No Content",
+    307: b"Temporary Redirect",
     400: b"Bad Request",
     401: b"Unauthorized",
     404: b"Not Found",
@@ -44,6 +45,8 @@ _REASONS = {
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
 EVENTS = b"text/event-stream; charset=utf-8"
+# What vLLM's CORS middleware adds to every answer.
+VARY = b"vary: Origin\r\n"
 
 Handler = Callable[["Exchange"], None]
 
@@ -100,7 +103,7 @@ class Exchange:
         self.path = path.decode("latin-1")
         self.query = query.decode("latin-1")
         self.body = b""
-        self.extra_headers = b""
+        self.extra_headers = VARY
         # Called when the client leaves before the response is complete.
         self.on_close: Callable[[], None] | None = None
 

@@ -14,6 +14,7 @@ from inferway.simulator.responses import (
     ChatLogprobs,
     ChatTopLogprob,
     CompletionLogprobs,
+    PromptLogprob,
 )
 
 _KNUTH = 2654435761
@@ -59,6 +60,19 @@ def completion_logprobs(
         )
         offset += len(text)
     return result
+
+
+def prompt_logprobs(prompt: Sequence[int], count: int) -> list[dict[str, PromptLogprob] | None]:
+    """What the model thought of each token of the prompt; nothing of the first."""
+    told: list[dict[str, PromptLogprob] | None] = [None]
+    for token in prompt[1:]:
+        text = tokenizer.decode_one(token)
+        entry = {}
+        for rank, (word, value) in enumerate(_alternatives(token, text, max(count, 1)), 1):
+            name = str(token) if word == text else str(tokenizer.piece_id(word))
+            entry[name] = PromptLogprob(value, rank, word)
+        told.append(entry)
+    return told
 
 
 def chat_logprobs(plan: Answer, begin: int, end: int, count: int) -> ChatLogprobs:

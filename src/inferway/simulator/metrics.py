@@ -7,11 +7,11 @@ times a second and every request is observed a dozen times. Knows no clock: call
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from inferway.simulator.engine.values import Stats
 
-FINISH_REASONS = ("stop", "length", "abort", "error")
+FINISH_REASONS = ("stop", "length", "abort", "error", "repetition")
 # vLLM never drops a combination of adapters; a bound keeps a long test from growing for ever.
 LORA_COMBINATIONS_MAX = 1000
 
@@ -28,6 +28,56 @@ _BETWEEN_TOKENS = (
     40.0, 80.0,
 )  # fmt: skip
 _STEP_TOKENS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+
+_PREEMPTIONS = (1, 2, 3, 4, 5, 10, 20)
+# What this model of an engine never counts, with vLLM's names.
+_DEVICE_COUNTERS = tuple(
+    (
+        f"estimated_{what}_per_gpu",
+        f"Estimated number of {words} per GPU (for Model Flops Utilization calculations).",
+    )
+    for what, words in (
+        ("flops", "floating point operations"),
+        ("read_bytes", "bytes read from memory"),
+        ("write_bytes", "bytes written to memory"),
+    )
+)
+_EXTERNAL_COUNTERS = (
+    (
+        "external_prefix_cache_queries",
+        (
+            "External prefix cache queries from KV connector cross-instance cache sharing, in "
+            "terms of number of queried tokens."
+        ),
+    ),
+    (
+        "external_prefix_cache_hits",
+        (
+            "External prefix cache hits from KV connector cross-instance cache sharing, in "
+            "terms of number of cached tokens."
+        ),
+    ),
+    (
+        "mm_cache_queries",
+        "Multi-modal cache queries, in terms of number of queried items.",
+    ),
+    ("mm_cache_hits", "Multi-modal cache hits, in terms of number of cached items."),
+)
+_WAITING_REASONS = (
+    "Number of waiting requests by reason. Reason labels: 'capacity' = waiting for scheduling "
+    "capacity; 'deferred' = deferred by transient constraints (LoRA budget, KV transfer, blocked "
+    "status). Sum of all reasons equals vllm:num_requests_waiting."
+)
+_SLEEP_STATES = (
+    "Engine sleep state; awake = 0 means engine is sleeping; awake = 1 means engine is awake; "
+    "weights_offloaded = 1 means sleep level 1; discard_all = 1 means sleep level 2."
+)
+_CACHE_TIERS = (
+    "Prefix-cache hit tokens by the cache tier that supplied them: device (local HBM), host "
+    "(offloaded to DRAM), disk, p2p (transferred from another vLLM instance) or "
+    "external_unspecified. Counted at admission; sums to vllm:prefix_cache_hits + "
+    "vllm:external_prefix_cache_hits."
+)
 
 
 def token_buckets(limit: int) -> tuple[int, ...]:
@@ -129,6 +179,25 @@ class TimeHistograms:
         return tuple(vars(self).values())
 
 
+class WorkHistograms:
+    """What a finished request cost the engine."""
+
+    def __init__(self, max_model_len: int) -> None:
+        self.preemptions = Histogram(
+            "request_num_preemptions",
+            "Histogram of the number of times a request was preempted.",
+            _PREEMPTIONS,
+        )
+        self.computed = Histogram(
+            "request_prefill_kv_computed_tokens",
+            "Histogram of new KV tokens computed during prefill (excluding cached tokens).",
+            token_buckets(max_model_len),
+        )
+
+    def all(self) -> tuple[Histogram, ...]:
+        return tuple(vars(self).values())
+
+
 def _phase(name: str, phase: str) -> Histogram:
     return Histogram(
         f"request_{name}_time_seconds",
@@ -147,10 +216,12 @@ class Metrics:
         self.hit_tokens = 0
         self.preemptions = 0
         self.prompt_tokens = 0
+        self.cached_prompt_tokens = 0
         self.generation_tokens = 0
         self.finished = dict.fromkeys(FINISH_REASONS, 0)
         self.tokens = TokenHistograms(max_model_len)
         self.times = TimeHistograms()
+        self.work = WorkHistograms(max_model_len)
         self._lora: dict[tuple[str, str], float] = {}
 
     def lora(self, running: Sequence[str], waiting: Sequence[str], wall: float) -> None:
@@ -163,39 +234,22 @@ class Metrics:
     def render(self, stats: Stats, lora_max: int, info: dict[str, str]) -> str:
         """The exposition text. ``lora_max`` of zero leaves the adapter family out."""
         out: list[str] = []
-        self._gauge(
-            out, "num_requests_running", "Number of requests in model execution batches.",
-            stats.running,
-        )  # fmt: skip
-        self._gauge(
-            out, "num_requests_waiting", "Number of requests waiting to be processed.",
-            stats.waiting,
-        )  # fmt: skip
-        self._gauge(
-            out, "kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.",
-            stats.cache_usage,
-        )  # fmt: skip
-        self._counter(
-            out, "prefix_cache_queries", "Prefix cache queries, in terms of number of queried "
-            "tokens.", self.queried_tokens,
-        )  # fmt: skip
-        self._counter(
-            out, "prefix_cache_hits", "Prefix cache hits, in terms of number of cached tokens.",
-            self.hit_tokens,
-        )  # fmt: skip
+        for name, help_text in _DEVICE_COUNTERS:
+            self._counter(out, name, help_text, 0)
+        self._state(out, stats)
+        for name, help_text in _EXTERNAL_COUNTERS:
+            self._counter(out, name, help_text, 0)
         self._counter(
             out, "num_preemptions", "Cumulative number of preemption from the engine.",
             self.preemptions,
         )  # fmt: skip
-        self._counter(
-            out, "prompt_tokens", "Number of prefill tokens processed.", self.prompt_tokens
-        )
+        self._prompt_tokens(out)
         self._counter(
             out, "generation_tokens", "Number of generation tokens processed.",
             self.generation_tokens,
         )  # fmt: skip
         self._finished(out)
-        for histogram in (*self.tokens.all(), *self.times.all()):
+        for histogram in (*self.tokens.all(), *self.times.all(), *self.work.all()):
             self._histogram(out, histogram)
         if lora_max:
             self._lora_info(out, lora_max)
@@ -207,11 +261,77 @@ class Metrics:
         )
         return "".join(out)
 
-    def _gauge(self, out: list[str], name: str, help_text: str, value: float) -> None:
-        out.append(
-            f"# HELP vllm:{name} {help_text}\n# TYPE vllm:{name} gauge\n"
-            f"vllm:{name}{{{self._labels}}} {float(value)!r}\n"
+    def _state(self, out: list[str], stats: Stats) -> None:
+        """What the engine holds, and what its prefix cache was asked."""
+        self._gauge(
+            out, "num_requests_running", "Number of requests in model execution batches.",
+            {"": stats.running},
+        )  # fmt: skip
+        self._gauge(
+            out, "num_requests_waiting", "Number of requests waiting to be processed.",
+            {"": stats.waiting},
+        )  # fmt: skip
+        self._gauge(
+            out, "num_requests_waiting_by_reason", _WAITING_REASONS,
+            {',reason="capacity"': stats.waiting - stats.deferred,
+             ',reason="deferred"': stats.deferred},
+        )  # fmt: skip
+        states = {"awake": 1.0, "weights_offloaded": 0.0, "discard_all": 0.0}
+        self._gauge(
+            out, "engine_sleep_state", _SLEEP_STATES,
+            {f',sleep_state="{name}"': value for name, value in states.items()},
+        )  # fmt: skip
+        self._gauge(
+            out, "kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.",
+            {"": stats.cache_usage},
+        )  # fmt: skip
+        self._counter(
+            out, "prefix_cache_queries", "Prefix cache queries, in terms of number of queried "
+            "tokens.", self.queried_tokens,
+        )  # fmt: skip
+        self._counter(
+            out, "prefix_cache_hits", "Prefix cache hits, in terms of number of cached tokens.",
+            self.hit_tokens,
+        )  # fmt: skip
+
+    def _prompt_tokens(self, out: list[str]) -> None:
+        """Tokens of prompts, and where their keys and values came from."""
+        cached = self.cached_prompt_tokens
+        self._counter(
+            out, "prompt_tokens", "Number of prefill tokens processed.", self.prompt_tokens
         )
+        computed = self.prompt_tokens - cached
+        self._counters(
+            out, "prompt_tokens_by_source", "Number of prompt tokens by source.",
+            {"local_compute": computed, "local_cache_hit": cached, "external_kv_transfer": 0},
+        )  # fmt: skip
+        self._counter(
+            out, "prompt_tokens_cached", "Number of cached prompt tokens (local + external).",
+            cached,
+        )  # fmt: skip
+        tiers = {"device": cached, "host": 0, "p2p": 0, "disk": 0, "external_unspecified": 0}
+        self._counters(out, "prompt_tokens_cached_by_source", _CACHE_TIERS, tiers)
+
+    def _gauge(
+        self, out: list[str], name: str, help_text: str, values: Mapping[str, float]
+    ) -> None:
+        """A gauge with a value for each of some further labels."""
+        out.append(f"# HELP vllm:{name} {help_text}\n# TYPE vllm:{name} gauge\n")
+        out += [
+            f"vllm:{name}{{{self._labels}{more}}} {float(value)!r}\n"
+            for more, value in values.items()
+        ]
+
+    def _counters(
+        self, out: list[str], name: str, help_text: str, values: Mapping[str, float]
+    ) -> None:
+        """A counter with a value for each source."""
+        out.append(f"# HELP vllm:{name}_total {help_text}\n# TYPE vllm:{name}_total counter\n")
+        series = {f'{self._labels},source="{source}"': value for source, value in values.items()}
+        out += [
+            f"vllm:{name}_total{{{labels}}} {float(value)!r}\n" for labels, value in series.items()
+        ]
+        self._created_series(out, name, help_text, tuple(series))
 
     def _counter(self, out: list[str], name: str, help_text: str, value: float) -> None:
         out.append(
@@ -228,6 +348,15 @@ class Metrics:
             labels = f'engine="0",finished_reason="{reason}",{self._labels.split(",", 1)[1]}'
             series.append(labels)
             out.append(f"vllm:{name}_total{{{labels}}} {float(count)!r}\n")
+        self._created_series(out, name, help_text, series)
+        name = "admission_rejections"
+        help_text = "Number of admission attempts rejected by a queue limit, by reason."
+        out.append(f"# HELP vllm:{name}_total {help_text}\n# TYPE vllm:{name}_total counter\n")
+        series = [
+            f'{self._labels.split(",", 1)[1]},reason="{reason}"'
+            for reason in ("max_num_queued_reqs", "max_num_queued_tokens")
+        ]
+        out += [f"vllm:{name}_total{{{labels}}} 0.0\n" for labels in series]
         self._created_series(out, name, help_text, series)
 
     def _histogram(self, out: list[str], histogram: Histogram) -> None:

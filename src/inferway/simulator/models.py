@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
+from inferway.simulator.adapter_files import not_found
 from inferway.simulator.errors import ApiError, model_not_found
 from inferway.simulator.options import LoraModule
 
@@ -32,13 +33,18 @@ class Models:
             return name or self.base_names[0], ""
         if name in self.adapters:
             return name, name
-        raise model_not_found(name)
+        raise model_not_found(name, self.base_names)
 
-    def begin_load(self, module: LoraModule, *, in_place: bool = False) -> None:
-        """Checks a load and reserves its name. Raises ApiError."""
+    def check_load(self, module: LoraModule, *, in_place: bool = False) -> None:
+        """Refuses a load that vLLM would refuse by its names alone. Raises ApiError."""
         if not module.name or not module.path:
             raise ApiError(
                 "Both 'lora_name' and 'lora_path' must be provided.", kind="InvalidUserInput"
+            )
+        if module.name in self.base_names:
+            raise ApiError(
+                f"The lora adapter '{module.name}' conflicts with a served base model.",
+                kind="InvalidUserInput",
             )
         if not in_place and (module.name in self.adapters or module.name in self._loading):
             raise ApiError(
@@ -53,11 +59,10 @@ class Models:
                 kind="InternalServerError",
             )
         if any(fnmatchcase(module.path, pattern) for pattern in self._missing):
-            raise ApiError(
-                f"Loading lora {module.name} failed: No adapter found for {module.path}",
-                status=404,
-                kind="NotFoundError",
-            )
+            raise not_found(module.name, module.path)
+
+    def begin_load(self, module: LoraModule) -> None:
+        """Reserves the name of an adapter until it is loaded."""
         self._loading.add(module.name)
 
     def finish_load(self, module: LoraModule) -> str:

@@ -42,6 +42,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     access_log: bool = True
     quiet_paths: frozenset[str] = frozenset()
     drain_seconds_max: float = 30.0
-    gpu_memory_utilization: float = 0.9
+    gpu_memory_utilization: float = 0.92
     kv_cache_dtype: str = "auto"
+    block_size_given: bool = False
     warnings: tuple[str, ...] = ()

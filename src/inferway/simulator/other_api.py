@@ -16,6 +16,7 @@ from inferway.simulator.completions import prompts_of
 from inferway.simulator.errors import ApiError
 from inferway.simulator.http import Exchange
 from inferway.simulator.metrics import process_metrics
+from inferway.simulator.options import Options
 from inferway.simulator.process import process_values
 from inferway.simulator.requests import DetokenizeRequest, EmbeddingRequest, TokenizeRequest
 from inferway.simulator.responses import (
@@ -28,15 +29,17 @@ from inferway.simulator.responses import (
     Tokenized,
     Usage,
 )
+from inferway.simulator.sampling import output_limit
 
 if TYPE_CHECKING:
     from inferway.simulator.app import App
 
 # The vLLM version whose surface is imitated.
-VLLM_VERSION = "0.10.2"
+VLLM_VERSION = "0.32.0"
 EMBEDDING_DIMENSIONS = 64
 EMBEDDING_DIMENSIONS_MAX = 4096
-_METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+_METRICS_TYPE = b"text/plain; version=1.0.0; charset=utf-8"
+_OTHER_METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 
 def health(app: App, exchange: Exchange) -> None:
@@ -78,12 +81,14 @@ def tokenize(app: App, exchange: Exchange) -> None:
     app.models.resolve(request.model)
     if request.messages is not None:
         text = chat.render(
-            request.messages, generation_prompt=request.add_generation_prompt is not False
+            request.messages,
+            app.models.base_names[0],
+            generation_prompt=request.add_generation_prompt is not False,
         )
     elif request.prompt is not None:
         text = request.prompt
     else:
-        raise ApiError("Either prompt or messages must be provided.", param="prompt")
+        app.decoder.refuse(TokenizeRequest, exchange.body)
     tokens = list(tokenizer.encode(text))
     strings = tokenizer.pieces(text) if request.return_token_strs else None
     body = Tokenized(len(tokens), app.options.max_model_len, tokens, strings)
@@ -94,8 +99,6 @@ def detokenize(app: App, exchange: Exchange) -> None:
     """Raises ApiError."""
     request = app.decoder.decode(DetokenizeRequest, exchange.body, exchange.header(b"content-type"))
     app.models.resolve(request.model)
-    if any(token < 0 for token in request.tokens):
-        raise ApiError(f"Token id {min(request.tokens)} is out of vocabulary")
     exchange.respond(200, msgspec.json.encode(Detokenized(tokenizer.decode(request.tokens))))
 
 
@@ -115,8 +118,10 @@ def embeddings(app: App, exchange: Exchange) -> None:
     model, _ = app.models.resolve(request.model)
     prompts = prompts_of(request.input, app.options.max_model_len)
     data = []
+    if prompts is None:
+        app.decoder.refuse(EmbeddingRequest, exchange.body)
     for index, prompt in enumerate(prompts):
-        app.check_length(len(prompt.tokens), 0, "max_tokens")
+        output_limit(0, len(prompt.tokens), app.options.max_model_len)
         vector = embed(prompt.tokens, size)
         encoded: list[float] | str = vector
         if request.encoding_format == "base64":
@@ -143,29 +148,60 @@ def embed(tokens: tuple[int, ...], size: int) -> list[float]:
     return [value / norm for value in vector]
 
 
+def cache_info(options: Options) -> dict[str, str]:
+    """The labels of vllm:cache_config_info; most say what this engine never has."""
+    config = options.engine
+    tokens = config.blocks * config.block_size_tokens
+    unset = "None"
+    return {
+        "_block_size_resolved": "True",
+        "block_size": str(config.block_size_tokens),
+        "cache_dtype": options.kv_cache_dtype,
+        "cache_hit_alignment_tokens": unset,
+        "effective_attention_block_size": str(config.block_size_tokens),
+        "enable_mamba_shared_prefix_checkpoint": "False",
+        "enable_prefix_caching": str(config.prefix_caching),
+        "engine": "0",
+        "gpu_memory_utilization": str(options.gpu_memory_utilization),
+        "hash_block_size": unset,
+        "is_attention_free": "False",
+        "kv_cache_dtype_skip_layers": "[]",
+        "kv_cache_layout": unset,
+        "kv_cache_max_concurrency": str(tokens / options.max_model_len),
+        "kv_cache_memory_bytes": str(tokens * options.profile.kv_token_bytes),
+        "kv_cache_size_tokens": str(tokens),
+        "kv_offloading_backend": "native",
+        "kv_offloading_size": unset,
+        "kv_sharing_fast_prefill": "False",
+        "mamba_block_size": unset,
+        "mamba_cache_dtype": "auto",
+        "mamba_cache_mode": "none",
+        "mamba_page_size_padded": unset,
+        "mamba_ssm_cache_dtype": "auto",
+        "num_cpu_blocks": unset,
+        "num_gpu_blocks": str(config.blocks),
+        "num_gpu_blocks_override": unset,
+        "prefix_cache_retention_interval": "0",
+        "prefix_caching_hash_algo": "sha256",
+        "prefix_match_unit": unset,
+        "replayssm_buffer_len": "16",
+        "skip_page_size_padded": unset,
+        "sliding_window": unset,
+        "swa_bounded_replay": "True",
+        "use_kda_recoverssm": "False",
+        "use_replayssm": "False",
+        "user_specified_block_size": str(options.block_size_given),
+    }
+
+
 def metrics(app: App, exchange: Exchange) -> None:
     """The exposition of vLLM's families and of the process."""
     options = app.options
     config = options.engine
-    info = {
-        "block_size": str(config.block_size_tokens),
-        "cache_dtype": options.kv_cache_dtype,
-        "calculate_kv_scales": "False",
-        "cpu_kvcache_space_bytes": "None",
-        "cpu_offload_gb": "0",
-        "enable_prefix_caching": str(config.prefix_caching),
-        "engine": "0",
-        "gpu_memory_utilization": str(options.gpu_memory_utilization),
-        "is_attention_free": "False",
-        "num_cpu_blocks": "None",
-        "num_gpu_blocks": str(config.blocks),
-        "num_gpu_blocks_override": "None",
-        "prefix_caching_hash_algo": "builtin",
-        "sliding_window": "None",
-        "swap_space": "4",
-        "swap_space_bytes": "4294967296",
-    }
+    info = cache_info(options)
     lora_max = config.adapters_device_max if options.lora_enabled else 0
-    text = app.metrics.render(app.engine.stats(), lora_max, info)
-    text += process_metrics(*process_values(app.started_wall))
-    exchange.respond(200, text.encode(), _METRICS_TYPE)
+    text = process_metrics(*process_values(app.started_wall))
+    text += app.metrics.render(app.engine.stats(), lora_max, info)
+    # A scrape is a GET; vLLM answers other methods by another program with an older type.
+    kind = _METRICS_TYPE if exchange.method == "GET" else _OTHER_METRICS_TYPE
+    exchange.respond(200, text.encode(), kind)

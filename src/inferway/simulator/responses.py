@@ -11,11 +11,16 @@ class PromptTokensDetails(msgspec.Struct):
     cached_tokens: int | None = None
 
 
+# The build that is imitated, as vLLM tells it in every answer: version and a hash of its settings.
+FINGERPRINT = "vllm-0.32.0-00000000"
+
+
 class Usage(msgspec.Struct):
     prompt_tokens: int
     total_tokens: int
     completion_tokens: int
     prompt_tokens_details: PromptTokensDetails | None = None
+    completion_tokens_details: None = None
 
 
 class StreamUsage(msgspec.Struct, omit_defaults=True):
@@ -27,11 +32,28 @@ class StreamUsage(msgspec.Struct, omit_defaults=True):
     prompt_tokens_details: PromptTokensDetails | None = None
 
 
+class PromptLogprob(msgspec.Struct):
+    """What the model thought of a token of the prompt."""
+
+    logprob: float
+    rank: int
+    decoded_token: str
+
+
 class CompletionLogprobs(msgspec.Struct):
     text_offset: list[int]
     token_logprobs: list[float | None]
     tokens: list[str]
     top_logprobs: list[dict[str, float] | None]
+
+
+class ContinuousUsage(msgspec.Struct):
+    """Usage in each event of a chat."""
+
+    prompt_tokens: int
+    total_tokens: int
+    completion_tokens: int
+    completion_tokens_details: None = None
 
 
 class CompletionChoice(msgspec.Struct):
@@ -41,8 +63,9 @@ class CompletionChoice(msgspec.Struct):
     finish_reason: str | None
     stop_reason: int | str | None
     token_ids: list[int] | None
-    prompt_logprobs: None
+    prompt_logprobs: list[dict[str, PromptLogprob] | None] | None
     prompt_token_ids: list[int] | None
+    routed_experts: None = None
 
 
 class Completion(msgspec.Struct):
@@ -52,9 +75,11 @@ class Completion(msgspec.Struct):
     model: str
     choices: list[CompletionChoice]
     service_tier: None
-    system_fingerprint: None
+    system_fingerprint: str
     usage: Usage
     kv_transfer_params: dict[str, Any] | None
+    ec_transfer_params: None = None
+    metrics: None = None
 
 
 class CompletionChunkChoice(msgspec.Struct):
@@ -67,13 +92,14 @@ class CompletionChunkChoice(msgspec.Struct):
     token_ids: list[int] | None
 
 
-class CompletionChunk(msgspec.Struct):
+class CompletionChunk(msgspec.Struct, omit_defaults=True):
     id: str
     object: str
     created: int
     model: str
     choices: list[CompletionChunkChoice]
-    usage: StreamUsage | None
+    usage: StreamUsage | None = None
+    system_fingerprint: str | None = None
 
 
 class ChatTopLogprob(msgspec.Struct):
@@ -100,8 +126,7 @@ class ChatMessage(msgspec.Struct):
     annotations: None
     audio: None
     function_call: None
-    tool_calls: list[Any]
-    reasoning_content: None
+    reasoning: None
 
 
 class ChatChoice(msgspec.Struct):
@@ -111,6 +136,7 @@ class ChatChoice(msgspec.Struct):
     finish_reason: str
     stop_reason: int | str | None
     token_ids: list[int] | None
+    routed_experts: None = None
 
 
 class ChatCompletion(msgspec.Struct):
@@ -120,11 +146,14 @@ class ChatCompletion(msgspec.Struct):
     model: str
     choices: list[ChatChoice]
     service_tier: None
-    system_fingerprint: None
+    system_fingerprint: str
     usage: Usage
     prompt_logprobs: None
     prompt_token_ids: list[int] | None
+    prompt_text: None
     kv_transfer_params: dict[str, Any] | None
+    ec_transfer_params: None = None
+    metrics: None = None
 
 
 class ChatRoleDelta(msgspec.Struct):
@@ -162,13 +191,15 @@ class ChatLastChoice(msgspec.Struct):
     token_ids: list[int] | None
 
 
-class ChatFirstChunk(msgspec.Struct, omit_defaults=True):
+class ChatFirstChunk(msgspec.Struct):
     id: str
     object: str
     created: int
     model: str
     choices: list[ChatFirstChoice]
-    usage: StreamUsage | None = None
+    usage: ContinuousUsage | msgspec.UnsetType
+    prompt_token_ids: list[int] | None
+    prompt_text: None
 
 
 class ChatChunk(msgspec.Struct, omit_defaults=True):
@@ -177,7 +208,8 @@ class ChatChunk(msgspec.Struct, omit_defaults=True):
     created: int
     model: str
     choices: list[Any]
-    usage: StreamUsage | None = None
+    usage: ContinuousUsage | None = None
+    system_fingerprint: str | None = None
 
 
 class UsageChunk(msgspec.Struct):
@@ -189,6 +221,7 @@ class UsageChunk(msgspec.Struct):
     model: str
     choices: list[None]
     usage: StreamUsage
+    system_fingerprint: str
 
 
 class ModelPermission(msgspec.Struct):

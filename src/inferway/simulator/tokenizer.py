@@ -18,6 +18,8 @@ _PIECES = re.compile(
     r"\0|<\|(?:endoftext|im_start|im_end)\|>"
     r"| [A-Za-z]{1,5}|[A-Za-z]{1,6}|[0-9]| ?[!-/:-@\[-`{-~]{1,3}|[ \t]{1,4}|[\r\n]{1,4}|[\s\S]"
 )
+# Ids are below it: pieces, then specials.
+VOCABULARY_SIZE = _SPECIAL_BASE + len(_SPECIALS)
 # The longest piece is a special token; a text cannot have fewer tokens than this tells.
 PIECE_CHARACTERS_MAX = max(map(len, _SPECIALS))
 # Texts whose tokens are remembered, because system prompts come again and again. Together with

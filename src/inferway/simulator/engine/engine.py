@@ -167,10 +167,19 @@ class Engine:
         return Stats(
             running=len(self._running),
             waiting=len(self._waiting),
+            deferred=self._deferred(),
             cache_usage=self.pool.used / self.pool.blocks,
             running_adapters=_names(self._running),
             waiting_adapters=_names(self._waiting),
         )
+
+    def _deferred(self) -> int:
+        """Waiting sequences whose adapter has no slot."""
+        active = {s.request.adapter for s in self._running if s.request.adapter}
+        if len(active) < self.adapters.device_max:
+            return 0
+        adapters = (s.request.adapter for s in self._waiting)
+        return sum(1 for adapter in adapters if adapter and adapter not in active)
 
     def _schedule_running(self, tally: _Tally, scheduled: list[tuple[Sequence, int]]) -> None:
         index = 0

@@ -28,6 +28,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     decode_tokens_per_step: int = 1
     # Bytes of keys and values a token occupies, from which the number of blocks follows.
     kv_token_bytes: int = 28_672
+    # Tokens in a block of the cache, unless a flag says otherwise; vLLM has 128 on a CPU.
+    block_size_tokens: int = 16
 
     def scaled(self, factor: float) -> Profile:
         """The same shape, ``factor`` times as slow."""

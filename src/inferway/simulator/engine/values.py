@@ -80,10 +80,14 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """The engine between two steps. Adapter names are in the order of first use."""
+    """The engine between two steps. Adapter names are in the order of first use.
+
+    ``deferred`` of the waiting ones wait for a slot for their adapter.
+    """
 
     running: int
     waiting: int
+    deferred: int
     cache_usage: float
     running_adapters: tuple[str, ...]
     waiting_adapters: tuple[str, ...]

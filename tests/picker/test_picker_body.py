@@ -22,7 +22,8 @@ def test_paths() -> None:
     assert call_of(b"/v1/completions?x=/chat/completions") == Call(ApiKind.COMPLETIONS, True)
     assert call_of(b"/prefix/v1/chat/completions") == Call(ApiKind.CHAT, True)
     assert call_of(b"/v1/responses") == Call(ApiKind.OTHER, True)
-    assert call_of(b"/v1/models") == Call(ApiKind.OTHER, False)
+    assert call_of(b"/v1/models?x=1") == Call(ApiKind.OTHER, False, lists_models=True)
+    assert call_of(b"/v1/models/m") == Call(ApiKind.OTHER, False)
 
 
 def test_completion() -> None:

@@ -46,9 +46,9 @@ async def test_waits_for_the_first_server() -> None:
         asked = [tasks.create_task(ask(picker, BODY)) for _ in range(3)]
         await until(lambda: len(picker.hold.queue) == 3)
         text = await metrics(picker)
-        assert 'inferway_pool_held_requests{pool="ns/p"} 3.0' in text
-        assert 'inferway_pool_queued_requests{pool="ns/p"} 3.0' in text
-        assert 'inferway_pool_ready_endpoints{pool="ns/p"} 0.0' in text
+        assert 'inferway_pool_held_requests{name="p",pool="ns/p"} 3.0' in text
+        assert 'inferway_pool_queued_requests{name="p",pool="ns/p"} 3.0' in text
+        assert 'inferway_pool_ready_endpoints{name="p",pool="ns/p"} 0.0' in text
         picker.set_endpoints([Endpoint(server.address, "a")])
         for status, headers, _ in await asyncio.gather(*asked):
             assert status == 200
@@ -56,7 +56,7 @@ async def test_waits_for_the_first_server() -> None:
         # The next one does not wait.
         assert (await ask(picker, BODY))[0] == 200
         text = await metrics(picker)
-        assert 'inferway_pool_held_requests{pool="ns/p"} 0.0' in text
+        assert 'inferway_pool_held_requests{name="p",pool="ns/p"} 0.0' in text
         assert 'inferway_pool_held_ended_total{outcome="released",pool="ns/p"} 3.0' in text
         assert 'inferway_picker_decisions_total{outcome="chosen",pool="ns/p"} 4.0' in text
 

@@ -151,7 +151,7 @@ async def test_drain_answers_and_closes() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", picker.ports["pick"])
         try:
             picker.callout.draining = True
-            writer.write(b"GET /pick/ns/p/v1/models HTTP/1.1\r\nhost: x\r\n\r\n")
+            writer.write(b"GET /pick/ns/p/health HTTP/1.1\r\nhost: x\r\n\r\n")
             async with asyncio.timeout(DEADLINE_SECONDS):
                 assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
         finally:

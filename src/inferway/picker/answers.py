@@ -10,6 +10,8 @@ import msgspec
 # callout for a broken picker: where failure opens the request would pass although the picker
 # refused it, and where it closes the client would not learn why.
 DECIDED_UNAVAILABLE_STATUS = 463
+# An answer with 200 that the picker gives itself: 200 of a callout would send the request on.
+DECIDED_OK_STATUS = 464
 
 # The word that clients of OpenAI's API see as ``error.type``, by status.
 _TYPES = {
@@ -71,6 +73,14 @@ def words(answer: FinalAnswer, request_id: bytes) -> tuple[int, list[tuple[bytes
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(retry))))
         headers.append((b"retry-after-ms", b"%d" % max(1, round(retry * 1000))))
     return answer.status, headers, msgspec.json.encode({"error": error})
+
+
+def told(body: bytes, request_id: bytes) -> bytes:
+    """A whole HTTP answer with what the client asked for."""
+    return (
+        b"HTTP/1.1 %d Decided OK\r\ncontent-type: application/json\r\nx-request-id: %b\r\n"
+        b"content-length: %d\r\n\r\n%b" % (DECIDED_OK_STATUS, request_id, len(body), body)
+    )
 
 
 def final(answer: FinalAnswer, request_id: bytes, *, close: bool = False) -> bytes:

@@ -72,10 +72,11 @@ class Parsed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """What a path says: the kind, and whether a body with a model is needed."""
+    """What a path says: the kind, whether a body with a model is needed, and whether it lists."""
 
     kind: ApiKind
     needed: bool
+    lists_models: bool = False
 
 
 def call_of(path: bytes) -> Call:
@@ -84,7 +85,7 @@ def call_of(path: bytes) -> Call:
     for ending, kind in _KINDS:
         if path.endswith(ending):
             return Call(kind, True)
-    return Call(ApiKind.OTHER, path.endswith(_MODEL_NEEDED))
+    return Call(ApiKind.OTHER, path.endswith(_MODEL_NEEDED), path.endswith(b"/v1/models"))
 
 
 def parse(call: Call, body: bytes, *, model_optional: bool = False) -> Parsed | BadBody:

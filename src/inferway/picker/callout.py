@@ -10,7 +10,7 @@ from typing import cast
 from inferway.picker import answers
 from inferway.picker.machine import CalloutMachine, Command, Malformed
 from inferway.picker.peers import PickPeers, peer_of
-from inferway.picker.service import Chosen, Later, Reply
+from inferway.picker.service import Chosen, Later, Reply, Told
 from inferway.scheduling.events import Doubted
 
 # A connection that closes this soon after an answer most often belongs to a client that left.
@@ -87,6 +87,8 @@ class CalloutProtocol(asyncio.Protocol):
             return
         if isinstance(reply, Chosen):
             data = answers.chosen(reply.addresses, pick, reply.request_id, reply.splice)
+        elif isinstance(reply, Told):
+            data = answers.told(reply.body, reply.request_id)
         else:
             data = answers.final(reply.answer, reply.request_id)
         if self._bodiless:

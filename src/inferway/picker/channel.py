@@ -17,7 +17,7 @@ import msgspec
 from inferway.picker import frames
 from inferway.picker.frames import Broken, Cancelled, FrameMachine, Question, Report
 from inferway.picker.peers import PickPeers, peer_of
-from inferway.picker.service import Chosen, Later, Reply
+from inferway.picker.service import Chosen, Later, Reply, Told
 from inferway.scheduling.events import Finished
 
 _log = logging.getLogger(__name__)
@@ -112,6 +112,8 @@ class ChannelProtocol(asyncio.Protocol):
                 del self._picks[next(iter(self._picks))]
             self._picks[number] = reply.pick
             return frames.chosen(number, reply.addresses, reply.splice)
+        if isinstance(reply, Told):
+            return frames.told(number, reply.body, reply.request_id)
         return frames.final(number, reply.answer, reply.request_id)
 
     def _resume(self, number: int, reply: Reply) -> None:

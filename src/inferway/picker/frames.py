@@ -168,6 +168,14 @@ def chosen(number: int, addresses: str, splice: bytes = b"") -> bytes:
     return _ANSWER_HEAD.pack(size + _ANSWER_FIXED, _ANSWER, number, _ROUTE, 0, size) + fields
 
 
+def told(number: int, body: bytes, request_id: bytes) -> bytes:
+    """An answer with what the client asked for."""
+    fields = b"content-type\0application/json\0x-request-id\0" + request_id
+    size = len(fields) + len(body)
+    head = _ANSWER_HEAD.pack(size + _ANSWER_FIXED, _ANSWER, number, _FINAL, 200, len(fields))
+    return head + fields + body
+
+
 def final(number: int, answer: FinalAnswer, request_id: bytes) -> bytes:
     """What the client is told; a 503 that is not decided leaves it to the pool's failure mode."""
     status, headers, body = words(answer, request_id)

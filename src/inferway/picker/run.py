@@ -82,6 +82,7 @@ class Picker:
         self.pool = PoolRuntime(
             self.scheduler,
             refresh=self.scraper.refresh,
+            listing=self.scraper.listing,
             hold=self.hold,
             adapters=self.placement,
         )

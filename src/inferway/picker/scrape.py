@@ -15,6 +15,7 @@ import aiohttp
 
 from inferway.base.clock import Clock
 from inferway.picker import metrics_text, models_json
+from inferway.picker.listing import Listing
 from inferway.picker.metrics_text import Names
 from inferway.scheduling.pool import PoolScheduler
 from inferway.scheduling.snapshot import Endpoint
@@ -76,6 +77,7 @@ class Scraper:
         self._monotonic = clock.monotonic
         self._options = options or ScrapeOptions()
         self.targets: dict[str, Target] = {}
+        self.listing = Listing()
         self._session: aiohttp.ClientSession | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._wake = asyncio.Event()
@@ -92,6 +94,7 @@ class Scraper:
         for address in [address for address in self.targets if address not in wanted]:
             del self.targets[address]
             self._refresh_done(address)
+        self.listing.keep(set(wanted))
         for address, endpoint in wanted.items():
             target = self.targets.get(address)
             if target is None or target.endpoint.name != endpoint.name:
@@ -187,7 +190,8 @@ class Scraper:
         try:
             text = await self._get(f"{self._options.scheme}://{address}/v1/models", target)
             cards = models_json.read(text) if text is not None else None
-            if cards is not None:
+            if text is not None and cards is not None:
+                self.listing.put(address, text)
                 target.models_at = self._monotonic()
                 if self._scheduler.observe_models(address, cards):
                     _log.info(

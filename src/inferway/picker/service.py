@@ -12,6 +12,7 @@ from inferway.base.clock import Clock
 from inferway.picker import body, refusals, splice
 from inferway.picker.answers import FinalAnswer
 from inferway.picker.holding import Holder
+from inferway.picker.listing import Listing
 from inferway.picker.machine import Callout, Malformed
 from inferway.scheduling.decision import Decision, Explanation, Refusal, RefusalReason
 from inferway.scheduling.holding import Refuse
@@ -54,6 +55,8 @@ class PoolRuntime:
     synced: bool = False
     # Asks all servers what they serve and calls back when they have told; False: not worth it yet.
     refresh: Callable[[Callable[[], None]], bool] | None = None
+    # What the servers say that they serve.
+    listing: Listing = field(default_factory=Listing)
     # Objective name -> priority.
     priorities: dict[str, int] = field(default_factory=dict)
     # Which models stand for which; None: each for itself.
@@ -112,8 +115,15 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
     request_id: bytes
 
 
+class Told(msgspec.Struct, frozen=True, gc=False):
+    """What the client asked for, as JSON: no server is needed for it."""
+
+    body: bytes
+    request_id: bytes
+
+
 # Each transport words it in its own way.
-Reply: TypeAlias = Chosen | Refused
+Reply: TypeAlias = Chosen | Refused | Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +221,8 @@ class PickService:
                 retry_after_seconds=refusals.NO_ENDPOINT_RETRY_SECONDS,
             )
             return self._final(answer, request_id, "not_ready", began)
+        if kind.lists_models and call.method == b"GET" and pool.listing.text:
+            return self._listed(pool, request_id)
         table = pool.rewrites
         parsed = body.parse(
             kind, call.body, model_optional=table is not None and table.generic is not None
@@ -285,6 +297,18 @@ class PickService:
             return self._final(wording, asked.request_id, result.reason.value, began)
         self._watcher.decided("chosen", self._monotonic() - began)
         return result
+
+    def _listed(self, pool: PoolRuntime, request_id: bytes) -> Reply | Later:
+        """The pool's models, asked for anew unless that was done just now."""
+        self._watcher.decided("listed", 0.0)
+        if pool.refresh is None:
+            return Told(pool.listing.text, request_id)
+        refresh = pool.refresh
+
+        def start(done: Callable[[Reply], None]) -> bool:
+            return refresh(lambda: done(Told(pool.listing.text, request_id)))
+
+        return Later(start, Told(pool.listing.text, request_id))
 
     def _held(self, hold: Holder, asked: Asked) -> Reply | Later:
         """Waits for the pool's first endpoint, or says why not."""

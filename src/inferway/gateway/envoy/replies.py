@@ -21,6 +21,8 @@ from inferway.gateway.envoy.pack import pack
 # A picker's word for a decided 503. Envoy takes every 5xx of a callout for a broken picker, which
 # would let the request pass where failure opens and hide the reason where it closes.
 DECIDED_UNAVAILABLE_STATUS = 463
+# A picker's word for an answer of its own with 200: to Envoy, 200 of a callout means "go on".
+DECIDED_OK_STATUS = 464
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,8 @@ def error_body(message: str, type_: str, code: str) -> str:
 def local_replies() -> hcm_pb2.LocalReplyConfig:
     """The mappers, most specific cause first."""
     config = hcm_pb2.LocalReplyConfig()
-    _say_decided_unavailable(config)
+    _say_decided(config, DECIDED_UNAVAILABLE_STATUS, 503)
+    _say_decided(config, DECIDED_OK_STATUS, 200)
     for reply in _table():
         mapper = config.mappers.add()
         mapper.filter.CopyFrom(_filter(reply))
@@ -129,16 +132,13 @@ def local_replies() -> hcm_pb2.LocalReplyConfig:
     return config
 
 
-def _say_decided_unavailable(config: hcm_pb2.LocalReplyConfig) -> None:
-    """503 for the client where the picker decided so; its body and headers stay as they are."""
+def _say_decided(config: hcm_pb2.LocalReplyConfig, word: int, status: int) -> None:
+    """What the client sees for a picker's word; body and headers stay as they are."""
     mapper = config.mappers.add()
     mapper.filter.CopyFrom(
-        _expression(
-            "response.code_details == 'ext_authz_denied' && "
-            f"response.code == {DECIDED_UNAVAILABLE_STATUS}"
-        )
+        _expression(f"response.code_details == 'ext_authz_denied' && response.code == {word}")
     )
-    mapper.status_code.value = 503
+    mapper.status_code.value = status
 
 
 def _filter(reply: _Reply) -> Any:

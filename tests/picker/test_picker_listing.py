@@ -1,0 +1,58 @@
+"""The union of ``/v1/models``: a table of lists, and what a client is told."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from inferway.picker.listing import Listing, union
+
+
+def models(*names: str, parent: str | None = None) -> list[dict[str, Any]]:
+    return [{"id": name, "object": "model", "parent": parent, "root": f"/{name}"} for name in names]
+
+
+def text(*cards: dict[str, Any]) -> bytes:
+    return json.dumps({"object": "list", "data": cards}).encode()
+
+
+@pytest.mark.parametrize(
+    ("said", "names"),
+    [
+        ([text(*models("base"))], ["base"]),
+        ([text(*models("base")), text(*models("base"))], ["base"]),
+        (
+            [
+                text(*models("base"), *models("food-1", parent="base")),
+                text(*models("base"), *models("cad", parent="base")),
+            ],
+            ["base", "cad", "food-1"],
+        ),
+        ([text(*models("a", parent="z")), text(*models("z"))], ["z", "a"]),
+        ([text()], []),
+    ],
+    ids=["one", "equal", "different adapters", "bases first", "none"],
+)
+def test_union(said: list[bytes], names: list[str]) -> None:
+    answer = json.loads(union(said))
+    assert answer["object"] == "list"
+    assert [card["id"] for card in answer["data"]] == names
+
+
+def test_entries_are_the_servers_own() -> None:
+    card = models("base")[0] | {"max_model_len": 32768, "permission": [{"id": "p"}]}
+    assert json.loads(union([text(card)]))["data"] == [card]
+
+
+def test_servers_that_leave_take_their_adapters_along() -> None:
+    listing = Listing()
+    assert listing.text == b""
+    listing.put("a:1", text(*models("base")))
+    listing.put("b:1", text(*models("base"), *models("food", parent="base")))
+    assert b"food" in listing.text
+    listing.keep({"a:1"})
+    assert [card["id"] for card in json.loads(listing.text)["data"]] == ["base"]
+    listing.keep(set())
+    assert listing.text == b""

@@ -1,5 +1,6 @@
 # make up    creates the environment, starts a whole stack, prints what to try; Ctrl-C stops it
 # make test  brings everything the tests need, then runs them
+# make vllm  installs real vLLM and a small model beside it (6 GB), for inferway up --engine vllm
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,11 +8,14 @@ PYTEST_ARGS ?=
 # pip shows its progress to people and is silent in a log.
 QUIET := $(shell [ -t 2 ] || echo -q)
 
-.PHONY: up test check test-fast test-stack test-guide-exact golden bench-overhead bench-decide \
+.PHONY: up vllm test test-vllm check test-fast test-stack test-guide-exact golden bench-overhead bench-decide \
 	manifests reference lock clean
 
 up: $(VENV)/.runtime
 	@$(BIN)/inferway up
+
+vllm: $(VENV)/.runtime
+	@$(BIN)/inferway vllm install
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -29,6 +33,9 @@ test-fast: $(VENV)/.dev
 
 test-stack: $(VENV)/.dev build/tools/helm
 	$(BIN)/pytest -m stack $(PYTEST_ARGS)
+
+test-vllm: $(VENV)/.dev build/tools/helm vllm
+	INFERWAY_REAL_VLLM=1 $(BIN)/pytest tests/vllm $(PYTEST_ARGS)
 
 test-guide-exact: $(VENV)/.dev build/tools/helm
 	INFERWAY_GUIDE_EXACT=1 $(BIN)/pytest tests/guide -m stack

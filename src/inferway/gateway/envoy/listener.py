@@ -25,6 +25,8 @@ from inferway.gateway.translate.ir import Gateway, Port
 STREAM_IDLE_SECONDS = 3600.0
 # Headers come in one piece from honest clients; the rest are slow on purpose.
 REQUEST_HEADERS_SECONDS = 60.0
+# HTTP/1.0 knows no host: such a request meets the routes that are for every host.
+HTTP_10_HOST = "inferway.invalid"
 # Ports below need a privilege, and are moved by the offset that a proxy's machine asks for.
 UNPRIVILEGED_PORT_MIN = 1024
 
@@ -118,6 +120,9 @@ def _shared(gateway: Gateway, *, native: bool) -> hcm_pb2.HttpConnectionManager:
         stream_idle_timeout=seconds(STREAM_IDLE_SECONDS),
         request_headers_timeout=seconds(REQUEST_HEADERS_SECONDS),
     )
+    # Old load generators and health checkers speak it.
+    manager.http_protocol_options.accept_http_10 = True
+    manager.http_protocol_options.default_host_for_http_10 = HTTP_10_HOST
     manager.request_id_extension.typed_config.CopyFrom(_request_id())
     return manager
 

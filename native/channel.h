@@ -1,8 +1,9 @@
 /* A connection to one picker, shared by all worker threads of a proxy.
  *
  * Workers write their questions themselves; one thread of the channel reads the answers, watches the
- * deadlines, connects again, and sends what could not be written at once. Frames and their fields
- * stand in docs/design/pick-channel.md.
+ * deadlines, connects again, and sends what could not be written at once. Each question that the
+ * picker chose a server for is followed by one report or one cancellation on the same connection,
+ * or the connection ends. Frames and their fields stand in docs/design/pick-channel.md.
  */
 #ifndef INFERWAY_CHANNEL_H
 #define INFERWAY_CHANNEL_H
@@ -20,19 +21,22 @@
 #define RECONNECT_MILLISECONDS 100
 /* What a picker that reads slowly may leave unsent: two of the largest bodies. */
 #define BACKLOG_BYTES_MAX (128u * 1024 * 1024)
-/* Answers are a few headers and an error body. */
+/* Answers are a few headers and an error body, or a list of models. */
 #define ANSWER_BYTES_MAX (1024u * 1024)
 /* Questions at a time; more requests than a proxy holds streams. */
 #define QUESTIONS_MAX (1u << 20)
+/* Pieces of a question behind its head. */
+#define PARTS_MAX 64
 
-enum verdict { VERDICT_NONE, VERDICT_ROUTE, VERDICT_FINAL, VERDICT_FAILED };
+/* LOST: the connection ended before the answer came; another attempt may find another picker. */
+enum verdict { VERDICT_NONE, VERDICT_ROUTE, VERDICT_FINAL, VERDICT_FAILED, VERDICT_LOST };
 
 /* One question and its answer. The filter owns it; while it waits, the channel may write it. */
 struct question {
   uint64_t id;
   struct channel *channel;
   struct question *before, *after;
-  int64_t deadline;
+  int64_t deadline; /* set by the filter, by the clock of now_nanoseconds */
   uint64_t connection;
   envoy_scheduler scheduler;
   enum verdict verdict;
@@ -42,27 +46,26 @@ struct question {
   const char *body;
   size_t body_length;
   bool waiting;
+  bool owed; /* a server was chosen, and the picker was not told how that ended */
 };
-
-enum frame_kind { FRAME_PICK = 1, FRAME_DONE = 2, FRAME_CANCEL = 3, FRAME_ANSWER = 4 };
 
 /* Nanoseconds of a clock that never goes back. */
 int64_t now_nanoseconds(void);
 
 /* The channel to "unix:PATH" or "IP:PORT", or to the first of several with commas between them that
- * answers. NULL if the address can not be understood. Each call is answered by one channel_put. */
+ * answers. NULL if the address is too long. Each call is answered by one channel_put. */
 struct channel *channel_get(struct bytes address);
 void channel_put(struct channel *channel);
 
-/* Sends a question whose parts are what follows a frame's head. True: an answer or a failure will
- * come by the question's scheduler. False: there is no picker to ask. */
+/* Sends a question whose parts are what follows a frame's head. True: a verdict will come by the
+ * question's scheduler. False: there is no picker to ask. */
 bool channel_ask(struct channel *channel, struct question *question, const struct iovec *parts,
-                 size_t count, int64_t timeout_nanoseconds);
+                 size_t count);
 
 /* No answer is wanted any more, and the answer that there is may go. */
 void channel_forget(struct question *question);
 
 /* Sends a report about an answered question, with the next question or a little later. */
-void channel_report(const struct question *question, const struct iovec *parts, size_t count);
+void channel_report(struct question *question, const struct iovec *parts, size_t count);
 
 #endif

@@ -1,89 +1,38 @@
 /* Asks a picker which server a request goes to, and tells it afterwards how the request went.
  *
  * Envoy loads this as a dynamic module. The destination becomes dynamic metadata, which the
- * cluster's override_host policy follows. Settings of a route entry are lines of "name=value":
- *
- *   pool=NAMESPACE/NAME   address=unix:PATH or IP:PORT[,IP:PORT...]   timeout_ms=N   fail_open=0|1
- *
- * An empty address is a pool whose picker is nowhere.
+ * cluster's override_host policy follows. The filter is off until a route's entry brings settings.
  */
-#include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "body.h"
 #include "channel.h"
 #include "envoy.h"
+#include "settings.h"
 #include "usage.h"
 
 #define BYTES(text) ((struct bytes){text, sizeof(text) - 1})
-/* Envoy takes no more headers than this in a request. */
+/* Envoy takes a hundred headers in a request, and adds some of its own. */
 #define HEADERS_MAX 128
-#define POOL_BYTES_MAX 512
-#define BODY_PARTS_MAX 60
+/* A connection that was lost is no reason to fail; a picker that hangs up on each question is. */
+#define ASKS_MAX 2
 #define NO_PICKER_DETAILS "inferway_picker_unavailable"
 #define DECIDED_DETAILS "inferway_picker_decided"
-
-const char *envoy_dynamic_modules_abi_version = ENVOY_INTERFACE_VERSION;
-
-/* What a route entry says. Requests keep it alive beyond the configuration that it came with. */
-struct settings {
-  atomic_uint users;
-  struct channel *channel;
-  char pool[POOL_BYTES_MAX];
-  size_t pool_length;
-  int64_t timeout;
-  bool fail_open;
-};
+#define RESPONSE_PIECES 8
 
 /* One request. */
 struct filter {
   envoy_filter envoy;
   struct settings *settings;
   struct question question;
-  bool asked, routed, body_seen, reading;
+  unsigned asks;
+  bool routed, reading, answered_here;
   int64_t began, first, last;
   struct usage usage;
 };
 
 /* ---- settings ---- */
-
-static struct bytes setting(struct bytes text, const char *name) {
-  size_t name_length = strlen(name);
-  const char *at = text.data;
-  const char *end = text.data + text.length;
-  while (at < end) {
-    const char *line = memchr(at, '\n', (size_t)(end - at));
-    const char *line_end = line ? line : end;
-    if ((size_t)(line_end - at) > name_length && memcmp(at, name, name_length) == 0 &&
-        at[name_length] == '=') {
-      at += name_length + 1;
-      return (struct bytes){at, (size_t)(line_end - at)};
-    }
-    at = line_end + 1;
-  }
-  return (struct bytes){NULL, 0};
-}
-
-static int64_t number(struct bytes text) {
-  int64_t value = 0;
-  for (size_t at = 0; at < text.length && at < 10; at++) {
-    if (text.data[at] < '0' || text.data[at] > '9') {
-      return -1;
-    }
-    value = value * 10 + (text.data[at] - '0');
-  }
-  return text.length == 0 ? -1 : value;
-}
-
-static void release(struct settings *settings) {
-  if (settings != NULL && atomic_fetch_sub(&settings->users, 1) == 1) {
-    if (settings->channel != NULL) {
-      channel_put(settings->channel);
-    }
-    free(settings);
-  }
-}
 
 const void *envoy_dynamic_module_on_program_init(void) { return ENVOY_INTERFACE_VERSION; }
 
@@ -100,31 +49,11 @@ void envoy_dynamic_module_on_http_filter_config_destroy(const void *config) { (v
 const void *envoy_dynamic_module_on_http_filter_per_route_config_new(struct bytes name,
                                                                      struct bytes text) {
   (void)name;
-  struct bytes pool = setting(text, "pool");
-  int64_t timeout = number(setting(text, "timeout_ms"));
-  int64_t fail_open = number(setting(text, "fail_open"));
-  struct settings *settings = calloc(1, sizeof *settings);
-  if (settings == NULL || pool.length == 0 || pool.length >= POOL_BYTES_MAX || timeout <= 0 ||
-      fail_open < 0) {
-    free(settings);
-    return NULL;
-  }
-  struct bytes address = setting(text, "address");
-  settings->channel = address.length > 0 ? channel_get(address) : NULL;
-  if (address.length > 0 && settings->channel == NULL) {
-    free(settings);
-    return NULL;
-  }
-  atomic_init(&settings->users, 1);
-  memcpy(settings->pool, pool.data, pool.length);
-  settings->pool_length = pool.length;
-  settings->timeout = timeout * 1000000;
-  settings->fail_open = fail_open > 0;
-  return settings;
+  return settings_read(text);
 }
 
 void envoy_dynamic_module_on_http_filter_per_route_config_destroy(const void *config) {
-  release((struct settings *)config);
+  settings_release((struct settings *)config);
 }
 
 /* ---- the question ---- */
@@ -173,63 +102,22 @@ static char *head_of(const struct filter *filter, size_t *length) {
   return head;
 }
 
-static size_t body_parts(const struct filter *filter, enum body_kind kind, struct bytes **parts) {
-  size_t count = envoy_dynamic_module_callback_http_get_body_chunks_size(filter->envoy, kind);
-  *parts = count > 0 ? calloc(count, sizeof **parts) : NULL;
-  if (*parts == NULL ||
-      !envoy_dynamic_module_callback_http_get_body_chunks(filter->envoy, kind, *parts)) {
-    return 0;
-  }
-  return count;
-}
-
-/* Puts the body's pieces after the head; many small pieces are copied into one, which ``joined``
- * then is. False: no memory. */
-static bool gather(const struct filter *filter, struct iovec *parts, size_t *count,
-                   char **joined) {
-  static const enum body_kind KINDS[] = {BUFFERED_REQUEST, RECEIVED_REQUEST};
-  struct bytes *pieces[2];
-  size_t counts[2], total = 0;
-  for (int kind = 0; kind < 2; kind++) {
-    counts[kind] = body_parts(filter, KINDS[kind], &pieces[kind]);
-    for (size_t at = 0; at < counts[kind]; at++) {
-      total += pieces[kind][at].length;
-    }
-  }
-  bool join = counts[0] + counts[1] > BODY_PARTS_MAX;
-  *joined = join ? malloc(total) : NULL;
-  char *to = *joined;
-  for (int kind = 0; kind < 2; kind++) {
-    for (size_t at = 0; at < counts[kind] && (!join || to != NULL); at++) {
-      struct bytes piece = pieces[kind][at];
-      if (join) {
-        memcpy(to, piece.data, piece.length);
-        to += piece.length;
-      } else {
-        parts[(*count)++] = (struct iovec){(char *)piece.data, piece.length};
-      }
-    }
-    free(pieces[kind]);
-  }
-  if (join) {
-    parts[(*count)++] = (struct iovec){*joined, total};
-  }
-  return !join || *joined != NULL;
-}
-
 static bool ask(struct filter *filter) {
-  struct iovec parts[BODY_PARTS_MAX + 1];
-  size_t count = 1;
+  struct iovec parts[1 + BODY_PARTS_MAX];
+  size_t count = 0;
   char *joined = NULL;
   char *head = head_of(filter, &parts[0].iov_len);
-  parts[0].iov_base = head;
+  struct channel *channel = filter->settings->channel;
+  struct question *question = &filter->question;
   bool asked = false;
-  filter->asked = true;
-  if (head != NULL && filter->settings->channel != NULL && gather(filter, parts, &count, &joined)) {
-    filter->question.scheduler =
-        envoy_dynamic_module_callback_http_filter_scheduler_new(filter->envoy);
-    asked = channel_ask(filter->settings->channel, &filter->question, parts, count,
-                        filter->settings->timeout);
+  parts[0].iov_base = head;
+  filter->asks++;
+  if (question->scheduler == NULL) {
+    question->scheduler = envoy_dynamic_module_callback_http_filter_scheduler_new(filter->envoy);
+    question->deadline = now_nanoseconds() + filter->settings->timeout;
+  }
+  if (head != NULL && channel != NULL && body_gather(filter->envoy, parts + 1, &count, &joined)) {
+    asked = channel_ask(channel, question, parts, 1 + count);
   }
   free(joined);
   free(head);
@@ -242,7 +130,7 @@ static void say_unavailable(const struct filter *filter) {
                                                    BYTES(NO_PICKER_DETAILS));
 }
 
-/* True: the request waits for its answer, or has got one. */
+/* True: the request waits for its answer, or has got one, and the filter may be gone. */
 static bool ask_or_fail(struct filter *filter) {
   if (ask(filter)) {
     return true;
@@ -265,10 +153,7 @@ enum headers_status envoy_dynamic_module_on_http_filter_request_headers(envoy_fi
   }
   atomic_fetch_add(&settings->users, 1);
   filter->settings = settings;
-  if (end_of_stream) {
-    return ask_or_fail(filter) ? HEADERS_STOP : HEADERS_CONTINUE;
-  }
-  return HEADERS_STOP;
+  return !end_of_stream || ask_or_fail(filter) ? HEADERS_STOP : HEADERS_CONTINUE;
 }
 
 enum data_status envoy_dynamic_module_on_http_filter_request_body(envoy_filter envoy,
@@ -276,20 +161,17 @@ enum data_status envoy_dynamic_module_on_http_filter_request_body(envoy_filter e
                                                                   bool end_of_stream) {
   struct filter *filter = (struct filter *)module;
   (void)envoy;
-  if (filter->settings == NULL || filter->asked) {
+  if (filter->settings == NULL || filter->asks > 0) {
     return DATA_CONTINUE;
   }
-  if (!end_of_stream || ask_or_fail(filter)) {
-    return DATA_STOP_AND_BUFFER;
-  }
-  return DATA_CONTINUE;
+  return !end_of_stream || ask_or_fail(filter) ? DATA_STOP_AND_BUFFER : DATA_CONTINUE;
 }
 
 enum trailers_status envoy_dynamic_module_on_http_filter_request_trailers(envoy_filter envoy,
                                                                           const void *module) {
   struct filter *filter = (struct filter *)module;
   (void)envoy;
-  if (filter->settings == NULL || filter->asked) {
+  if (filter->settings == NULL || filter->asks > 0) {
     return TRAILERS_CONTINUE;
   }
   return ask_or_fail(filter) ? TRAILERS_STOP : TRAILERS_CONTINUE;
@@ -307,40 +189,6 @@ static struct bytes field(const struct question *question, size_t *at) {
   return (struct bytes){data, length};
 }
 
-/* Puts ``value`` in the place of the body's bytes from ``first`` up to ``last``. Offsets that do not
- * fit leave it as it is: a server answers 404 for a model it does not have, while a body cut at
- * random would be an error that nobody understands. */
-static void splice(struct filter *filter, size_t first, size_t last, struct bytes value) {
-  size_t size = envoy_dynamic_module_callback_http_get_body_size(filter->envoy, BUFFERED_REQUEST);
-  struct bytes *pieces;
-  size_t count = body_parts(filter, BUFFERED_REQUEST, &pieces);
-  char *body = first <= last && last <= size ? malloc(size - (last - first) + value.length) : NULL;
-  if (body != NULL) {
-    size_t at = 0, written = 0;
-    for (size_t index = 0; index < count; index++) {
-      for (size_t place = 0; place < pieces[index].length; place++, at++) {
-        if (at == first) {
-          memcpy(body + written, value.data, value.length);
-          written += value.length;
-        }
-        if (at < first || at >= last) {
-          body[written++] = pieces[index].data[place];
-        }
-      }
-    }
-    char digits[24];
-    int length = snprintf(digits, sizeof digits, "%zu", written);
-    envoy_dynamic_module_callback_http_drain_body(filter->envoy, BUFFERED_REQUEST, size);
-    envoy_dynamic_module_callback_http_append_body(filter->envoy, BUFFERED_REQUEST,
-                                                   (struct bytes){body, written});
-    envoy_dynamic_module_callback_http_set_header(filter->envoy, REQUEST_HEADERS,
-                                                  BYTES("content-length"),
-                                                  (struct bytes){digits, (size_t)length});
-    free(body);
-  }
-  free(pieces);
-}
-
 static void route(struct filter *filter) {
   size_t at = 0;
   struct bytes destination = field(&filter->question, &at);
@@ -351,11 +199,21 @@ static void route(struct filter *filter) {
     int64_t last = number(field(&filter->question, &at));
     struct bytes value = field(&filter->question, &at);
     if (first >= 0 && last >= 0) {
-      splice(filter, (size_t)first, (size_t)last, value);
+      body_splice(filter->envoy, (size_t)first, (size_t)last, value);
     }
   }
   filter->routed = true;
   envoy_dynamic_module_callback_http_filter_continue_decoding(filter->envoy);
+}
+
+/* Whether the text can stand in a header: a stray line end would make two of it. */
+static bool plain(struct bytes text) {
+  for (size_t at = 0; at < text.length; at++) {
+    if ((unsigned char)text.data[at] < ' ') {
+      return false;
+    }
+  }
+  return true;
 }
 
 static void answer(struct filter *filter) {
@@ -365,34 +223,57 @@ static void answer(struct filter *filter) {
   while (at < question->fields_length && count < HEADERS_MAX) {
     struct bytes key = field(question, &at);
     struct bytes value = field(question, &at);
-    headers[count++] = (struct pair){key.data, key.length, value.data, value.length};
+    if (key.length > 0 && key.data[0] != ':' && plain(key) && plain(value)) {
+      headers[count++] = (struct pair){key.data, key.length, value.data, value.length};
+    }
   }
   envoy_dynamic_module_callback_http_send_response(
       filter->envoy, question->status, headers, count,
       (struct bytes){question->body, question->body_length}, BYTES(DECIDED_DETAILS));
 }
 
+/* The filter may be gone after each of these. */
 void envoy_dynamic_module_on_http_filter_scheduled(envoy_filter envoy, const void *module,
                                                    uint64_t event) {
   struct filter *filter = (struct filter *)module;
   (void)event;
+  if (filter->answered_here) {
+    return;
+  }
   switch (filter->question.verdict) {
   case VERDICT_ROUTE:
     route(filter);
-    break;
+    return;
   case VERDICT_FINAL:
     answer(filter);
+    return;
+  case VERDICT_LOST:
+    if (filter->asks < ASKS_MAX && ask(filter)) {
+      return;
+    }
     break;
   default:
-    if (filter->settings->fail_open) {
-      envoy_dynamic_module_callback_http_filter_continue_decoding(envoy);
-    } else {
-      say_unavailable(filter);
-    }
+    break;
+  }
+  if (filter->settings->fail_open) {
+    envoy_dynamic_module_callback_http_filter_continue_decoding(envoy);
+  } else {
+    say_unavailable(filter);
   }
 }
 
 /* ---- the response ---- */
+
+/* Envoy itself answers, for a server that did not or because of a time that is over. */
+enum local_reply_status
+envoy_dynamic_module_on_http_filter_local_reply(envoy_filter envoy, const void *module,
+                                                uint32_t status, struct bytes details,
+                                                bool reset_imminent) {
+  struct filter *filter = (struct filter *)module;
+  (void)envoy, (void)status, (void)details, (void)reset_imminent;
+  filter->answered_here = true;
+  return LOCAL_REPLY_CONTINUE;
+}
 
 static bool begins(struct bytes text, struct bytes with) {
   return text.length >= with.length && memcmp(text.data, with.data, with.length) == 0;
@@ -403,7 +284,7 @@ enum headers_status envoy_dynamic_module_on_http_filter_response_headers(envoy_f
                                                                          bool end_of_stream) {
   struct filter *filter = (struct filter *)module;
   (void)end_of_stream;
-  if (!filter->routed) {
+  if (!filter->routed || filter->answered_here) {
     return HEADERS_CONTINUE;
   }
   filter->first = filter->last = now_nanoseconds();
@@ -422,9 +303,9 @@ enum data_status envoy_dynamic_module_on_http_filter_response_body(envoy_filter 
                                                                    const void *module,
                                                                    bool end_of_stream) {
   struct filter *filter = (struct filter *)module;
-  struct bytes some[8], *pieces = some;
+  struct bytes some[RESPONSE_PIECES], *pieces = some;
   (void)end_of_stream;
-  if (!filter->routed) {
+  if (!filter->routed || filter->answered_here) {
     return DATA_CONTINUE;
   }
   filter->last = now_nanoseconds();
@@ -432,7 +313,7 @@ enum data_status envoy_dynamic_module_on_http_filter_response_body(envoy_filter 
     return DATA_CONTINUE;
   }
   size_t count = envoy_dynamic_module_callback_http_get_body_chunks_size(envoy, RECEIVED_RESPONSE);
-  if (count > sizeof some / sizeof *some) {
+  if (count > RESPONSE_PIECES) {
     pieces = calloc(count, sizeof *pieces);
   }
   if (pieces != NULL && count > 0 &&
@@ -467,11 +348,11 @@ static uint32_t since(const struct filter *filter, int64_t time) {
 }
 
 void envoy_dynamic_module_on_http_filter_stream_complete(envoy_filter envoy, const void *module) {
-  const struct filter *filter = module;
+  struct filter *filter = (struct filter *)module;
   if (!filter->routed) {
     return;
   }
-  uint64_t code = 0, flags = 0;
+  uint64_t code = 0, flags = 0, attempts = 0;
   struct bytes served = {"", 0};
   envoy_dynamic_module_callback_http_filter_get_attribute_int(envoy, ATTRIBUTE_RESPONSE_CODE,
                                                               &code);
@@ -479,7 +360,8 @@ void envoy_dynamic_module_on_http_filter_stream_complete(envoy_filter envoy, con
                                                               &flags);
   envoy_dynamic_module_callback_http_filter_get_attribute_string(
       envoy, ATTRIBUTE_UPSTREAM_ADDRESS, &served);
-  size_t attempts = envoy_dynamic_module_callback_http_get_upstream_hosts_attempted_size(envoy);
+  envoy_dynamic_module_callback_http_filter_get_attribute_int(envoy, ATTRIBUTE_UPSTREAM_ATTEMPTS,
+                                                              &attempts);
   struct outcome outcome = {
       .status = (uint16_t)code,
       .attempts = (uint16_t)attempts,
@@ -503,6 +385,6 @@ void envoy_dynamic_module_on_http_filter_destroy(const void *module) {
   if (filter->question.scheduler != NULL) {
     envoy_dynamic_module_callback_http_filter_scheduler_delete(filter->question.scheduler);
   }
-  release(filter->settings);
+  settings_release(filter->settings);
   free(filter);
 }

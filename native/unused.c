@@ -2,7 +2,7 @@
 #include "envoy.h"
 
 #define NOTHING(name) \
-  void envoy_dynamic_module_on_http_filter_##name(void); \
+  HOOK void envoy_dynamic_module_on_http_filter_##name(void); \
   void envoy_dynamic_module_on_http_filter_##name(void) {}
 
 /* Callouts through Envoy's own clients, which are never started. */
@@ -23,7 +23,3 @@ NOTHING(config_scheduled)
 /* Watermarks are a terminal filter's. */
 NOTHING(downstream_above_write_buffer_high_watermark)
 NOTHING(downstream_below_write_buffer_low_watermark)
-
-/* Envoy's own answers go their way: 0 is Continue. */
-int envoy_dynamic_module_on_http_filter_local_reply(void);
-int envoy_dynamic_module_on_http_filter_local_reply(void) { return 0; }

@@ -23,7 +23,8 @@ LIBRARY = "libinferway_pick.so"
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = (
     *("-std=gnu11", "-O2", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"),
-    *("-fPIC", "-pthread", "-shared"),
+    # Only Envoy's hooks are to be seen from outside.
+    *("-fPIC", "-pthread", "-shared", "-fvisibility=hidden"),
 )
 COMPILE_SECONDS_MAX = 120
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
+
+BUILDER = Path(__file__).parent.parent.parent / "tools" / "build_native.py"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -13,3 +19,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def update_golden(request: pytest.FixtureRequest) -> bool:
     # The option is known only when pytest is started with this folder.
     return bool(request.config.getoption("--update-golden", default=False))
+
+
+@pytest.fixture(scope="session")
+def pick_module(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of the native pick filter, compiled from these sources."""
+    folder = tmp_path_factory.mktemp("native")
+    done = subprocess.run(
+        [sys.executable, str(BUILDER), str(folder)], capture_output=True, text=True
+    )
+    if "no C compiler" in done.stderr:
+        pytest.skip("no C compiler")
+    assert (folder / "libinferway_pick.so").exists(), done.stderr
+    return str(folder)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from inferway.base.native import SEARCH_PATH_VARIABLE
 from inferway.gateway.envoy.resources import Built
 from inferway.gateway.proxy.bootstrap import Xds, bootstrap_text
 from inferway.gateway.translate import ir
@@ -205,14 +206,15 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig() -> AsyncIterator[Rig]:
+async def rig(module: str = "") -> AsyncIterator[Rig]:
+    """``module``: the folder of the native pick filter, for a proxy that has it."""
     with tempfile.TemporaryDirectory(prefix="gw") as folder:
         made = Rig(Path(folder))
         async with serve(made.hub, f"{made.host}:0") as port:
             made.xds = Xds(made.host, port)
             text = bootstrap_text(("ns", "gw"), "uid", made.xds)
             arguments = ["--config-yaml", text, *QUIET]
-            async with envoy(arguments, made.host, made.log):
+            async with envoy(arguments, made.host, made.log, module):
                 await made.until(lambda: made.hub.progress("ns/gw").connected == 1)
                 yield made
 
@@ -227,7 +229,9 @@ QUIET = (
 
 
 @asynccontextmanager
-async def envoy(arguments: list[str], bind: str, log: list[str]) -> AsyncIterator[int]:
+async def envoy(
+    arguments: list[str], bind: str, log: list[str], module: str = ""
+) -> AsyncIterator[int]:
     """Envoy with the arguments of a Pod's container, as a node starts it; gives its pid."""
     variables = {
         "POD_NAME": f"rig-{os.getpid()}-{os.urandom(4).hex()}",
@@ -235,7 +239,7 @@ async def envoy(arguments: list[str], bind: str, log: list[str]) -> AsyncIterato
         "POD_IP": bind,
         "BIND_ADDRESS": bind,
         "PRIVILEGED_PORT_OFFSET": "8000",
-        "ENVOY_DYNAMIC_MODULES_SEARCH_PATH": "",
+        SEARCH_PATH_VARIABLE: module,
     }
     for name, value in variables.items():
         arguments = [text.replace(f"$({name})", value) for text in arguments]
@@ -246,6 +250,7 @@ async def envoy(arguments: list[str], bind: str, log: list[str]) -> AsyncIterato
         "1",
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, SEARCH_PATH_VARIABLE: module},
     )
 
     async def drink() -> None:

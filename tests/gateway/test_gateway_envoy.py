@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 import pytest_asyncio
+from gateway_channel import ChannelServer
 from gateway_rig import (
     DEADLINE_SECONDS,
     Handler,
@@ -28,6 +29,9 @@ from inferway.gateway.translate import ir
 
 pytestmark = pytest.mark.slow
 PORT = 80
+# The two ways to ask a picker; what a user sees is the same.
+CALLOUT, NATIVE = "callout", "native"
+both = pytest.mark.parametrize("stack", [CALLOUT, NATIVE], indirect=True)
 
 
 @dataclass
@@ -75,14 +79,17 @@ class Stack:
 
 
 @pytest_asyncio.fixture
-async def stack() -> AsyncIterator[Stack]:
-    async with rig() as made:
+async def stack(request: pytest.FixtureRequest) -> AsyncIterator[Stack]:
+    native = getattr(request, "param", CALLOUT) == NATIVE
+    module = request.getfixturevalue("pick_module") if native else ""
+    async with rig(module) as made:
         servers = []
         for number in range(3):
             server = Server(json_backend(str(number)))
             await server.start(own_address(10 + number))
             servers.append(server)
-        built = Stack(made, servers, Server(json_backend("unused")))
+        picker = (ChannelServer if native else Server)(json_backend("unused"))
+        built = Stack(made, servers, picker)
 
         async def pick(_: HttpRequest, writer: asyncio.StreamWriter) -> None:
             headers = {"x-gateway-destination-endpoint": built.picks, "x-inferway-pick": "p-1"}
@@ -96,6 +103,7 @@ async def stack() -> AsyncIterator[Stack]:
             server.stop()
 
 
+@both
 async def test_picked_server_answers(stack: Stack) -> None:
     await stack.serve()
     reply = await stack.post(
@@ -116,6 +124,7 @@ async def test_picked_server_answers(stack: Stack) -> None:
     assert served.headers["authorization"] == "Bearer k"
 
 
+@both
 async def test_list_is_followed_on_retry(stack: Stack) -> None:
     await stack.serve()
     gone = stack.servers[0]
@@ -135,6 +144,7 @@ async def test_list_is_followed_on_retry(stack: Stack) -> None:
     assert len(stack.servers[2].seen[0].body) == 200_000
 
 
+@both
 async def test_unknown_address_is_an_error_where_failure_closes(stack: Stack) -> None:
     await stack.serve(fail_open=False)
     stack.picks = f"{own_address(50)}:1"
@@ -145,6 +155,7 @@ async def test_unknown_address_is_an_error_where_failure_closes(stack: Stack) ->
     assert reply.headers["x-request-id"]
 
 
+@both
 async def test_unknown_address_is_balanced_where_failure_opens(stack: Stack) -> None:
     await stack.serve(fail_open=True)
     stack.picks = f"{own_address(50)}:1"
@@ -159,6 +170,7 @@ async def _reset(_: HttpRequest, writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
+@both
 @pytest.mark.parametrize("fault", ["gone", "hung", "reset"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_failure_mode_holds(stack: Stack, fault: str, method: str) -> None:
@@ -176,6 +188,7 @@ async def test_failure_mode_holds(stack: Stack, fault: str, method: str) -> None
     assert sum(len(server.seen) for server in stack.servers) == 1
 
 
+@both
 async def test_client_can_not_choose(stack: Stack) -> None:
     await stack.serve(fail_open=True)
     victim = stack.servers[2].address
@@ -193,13 +206,16 @@ async def test_client_can_not_choose(stack: Stack) -> None:
             request_.headers
         )
     assert asked.headers.get("x-inferway-pick") is None
-    assert served.headers["x-inferway-pick"] == "p-1"
+    # The callout names its choice in a header, for the access log; the channel needs no name.
+    named = "p-1" if type(stack.picker) is Server else None
+    assert served.headers.get("x-inferway-pick") == named
     # A dead picker does not make the client's wish count either.
     stack.picker.stop()
     used = {(await stack.post(headers=headers)).json()["server"] for _ in range(12)}
     assert used != {"2"}
 
 
+@both
 @pytest.mark.parametrize("fail_open", [True, False])
 @pytest.mark.parametrize(("said", "status"), [(429, 429), (463, 503)])
 async def test_answer_of_the_picker_passes_untouched(
@@ -219,6 +235,7 @@ async def test_answer_of_the_picker_passes_untouched(
     assert reply.headers["content-type"] == "application/json"
 
 
+@both
 async def test_five_megabytes_each_way(stack: Stack) -> None:
     await stack.serve()
     large = json.dumps({"data": "y" * 5_000_000, "usage": {"prompt_tokens": 1}}).encode()
@@ -232,6 +249,7 @@ async def test_five_megabytes_each_way(stack: Stack) -> None:
     assert len(stack.picker.seen[0].body) == len(stack.servers[1].seen[0].body) == 5_000_000
 
 
+@both
 async def test_stream_outlives_its_picker(stack: Stack) -> None:
     await stack.serve()
     go_on = asyncio.Event()
@@ -261,6 +279,7 @@ async def test_stream_outlives_its_picker(stack: Stack) -> None:
     writer.transport.abort()
 
 
+@both
 async def test_client_that_leaves_frees_its_callout(stack: Stack) -> None:
     stack.picker.handler = _wait_for_the_end(stack)
     await stack.serve(seconds=30.0)
@@ -281,6 +300,7 @@ def _wait_for_the_end(stack: Stack) -> Handler:
     return hold
 
 
+@both
 async def test_weights_ask_only_the_picker_of_their_pool(stack: Stack) -> None:
     shares = (
         ir.Share("pool/ns/pool", 70, stack.pick(fail_open=False), pool=True),
@@ -380,6 +400,7 @@ async def test_timeouts(stack: Stack, which: str) -> None:
     assert reply.json()["error"]["code"] == "timeout"
 
 
+@both
 async def test_model_is_rewritten_by_offsets(stack: Stack) -> None:
     share = ir.Share("pool/ns/pool", 1, stack.pick(fail_open=False, splice=True), pool=True)
     await stack.rig.publish(stack.gateway(ir.Route("r", ir.RequestMatch(), (share,))))
@@ -398,6 +419,7 @@ async def test_model_is_rewritten_by_offsets(stack: Stack) -> None:
     assert "x-inferway-splice" not in served.headers
 
 
+@both
 async def test_more_pools_than_filters_of_their_own(stack: Stack) -> None:
     """Pools beyond the limit share two filters, and keep their paths and failure modes."""
     routes = []

@@ -33,7 +33,7 @@ class _Reply:
     type: str
     code: str
     flags: tuple[str, ...] = ()
-    details: str = ""
+    details: tuple[str, ...] = ()
     retry: bool = False
 
 
@@ -43,7 +43,8 @@ def _table() -> tuple[_Reply, ...]:
             "The endpoint picker of this model did not answer.",
             "server_error",
             "picker_unavailable",
-            details="ext_authz_error",
+            # The callout's word, and the native pick filter's.
+            details=("ext_authz_error", "inferway_picker_unavailable"),
             retry=True,
         ),
         _Reply(
@@ -103,7 +104,7 @@ def _rare() -> tuple[_Reply, ...]:
             "The request is larger than the gateway accepts.",
             "invalid_request_error",
             "request_too_large",
-            details="request_payload_too_large",
+            details=("request_payload_too_large",),
         ),
     )
 
@@ -146,7 +147,9 @@ def _filter(reply: _Reply) -> Any:
         return accesslog_pb2.AccessLogFilter(
             response_flag_filter=accesslog_pb2.ResponseFlagFilter(flags=reply.flags)
         )
-    return _expression(f"response.code_details == '{reply.details}'")
+    return _expression(
+        " || ".join(f"response.code_details == '{detail}'" for detail in reply.details)
+    )
 
 
 def _expression(text: str) -> Any:

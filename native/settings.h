@@ -1,0 +1,36 @@
+/* What a route entry says, as lines of "name=value":
+ *
+ *   pool=NAMESPACE/NAME   address=unix:PATH or IP:PORT[,IP:PORT...]   timeout_ms=N   fail_open=0|1
+ *
+ * An empty address is a pool whose picker is nowhere.
+ */
+#ifndef INFERWAY_SETTINGS_H
+#define INFERWAY_SETTINGS_H
+
+#include <stdatomic.h>
+
+#include "channel.h"
+#include "envoy.h"
+
+#define POOL_BYTES_MAX 512
+
+/* Requests keep it alive beyond the configuration that it came with. */
+struct settings {
+  atomic_uint users;
+  struct channel *channel; /* NULL: there is no picker */
+  char pool[POOL_BYTES_MAX];
+  size_t pool_length;
+  int64_t timeout; /* nanoseconds */
+  bool fail_open;
+};
+
+/* Decimal digits, at most ten; -1 for anything else. */
+int64_t number(struct bytes text);
+
+/* For one more user. NULL: the text can not be understood, or there is no memory. */
+struct settings *settings_read(struct bytes text);
+
+/* One user less. */
+void settings_release(struct settings *settings);
+
+#endif

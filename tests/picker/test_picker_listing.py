@@ -48,11 +48,12 @@ def test_entries_are_the_servers_own() -> None:
 
 def test_servers_that_leave_take_their_adapters_along() -> None:
     listing = Listing()
-    assert listing.text == b""
+    assert not listing
     listing.put("a:1", text(*models("base")))
     listing.put("b:1", text(*models("base"), *models("food", parent="base")))
     assert b"food" in listing.text
     listing.keep({"a:1"})
     assert [card["id"] for card in json.loads(listing.text)["data"]] == ["base"]
     listing.keep(set())
-    assert listing.text == b""
+    assert not listing
+    assert json.loads(listing.text)["data"] == []

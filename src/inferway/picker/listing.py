@@ -48,10 +48,14 @@ class Listing:
 
     @property
     def text(self) -> bytes:
-        """The union, base models first, then by name; empty while no server has said anything."""
+        """The union, base models first, then by name."""
         if self._text is None:
-            self._text = union(self._said.values()) if self._said else b""
+            self._text = union(self._said.values())
         return self._text
+
+    def __bool__(self) -> bool:
+        """Whether any server has said anything."""
+        return bool(self._said)
 
 
 def union(texts: Iterable[bytes]) -> bytes:

@@ -221,7 +221,7 @@ class PickService:
                 retry_after_seconds=refusals.NO_ENDPOINT_RETRY_SECONDS,
             )
             return self._final(answer, request_id, "not_ready", began)
-        if kind.lists_models and call.method == b"GET" and pool.listing.text:
+        if kind.lists_models and call.method == b"GET" and pool.listing:
             return self._listed(pool, request_id)
         table = pool.rewrites
         parsed = body.parse(

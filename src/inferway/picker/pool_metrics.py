@@ -110,6 +110,7 @@ class PoolCollector(Collector):
             yield family
 
     def _gauge(self, name: str, text: str, value: float) -> Metric:
-        family = GaugeMetricFamily(name, text, labels=("pool",))
-        family.add_metric((self._telemetry.pool,), value)
+        # A pool's full name has a slash, which a selector of a cluster's metrics may not have.
+        family = GaugeMetricFamily(name, text, labels=("pool", "name"))
+        family.add_metric((self._telemetry.pool, self._key.name), value)
         return family

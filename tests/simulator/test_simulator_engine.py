@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inferway.simulator.engine.engine import Engine
-from inferway.simulator.engine.profiles import Profile, builtin_profiles
+from inferway.simulator.engine.frontend import Frontend
+from inferway.simulator.engine.profiles import Profile, Work, builtin_profiles
 from inferway.simulator.engine.values import EngineConfig, Request, Step
 
 PROFILE = Profile(
@@ -208,9 +209,28 @@ def test_the_instant_profile_finishes_in_one_step() -> None:
 
 def test_a_scaled_profile_keeps_its_shape() -> None:
     profile = builtin_profiles()["default"]
-    assert profile.scaled(2).step_seconds(5, 3, 7) == pytest.approx(
-        2 * profile.step_seconds(5, 3, 7)
-    )
+    work = Work(prefill_tokens=5, prefill_pairs=9, decode_sequences=3, cache_tokens=7, adapters=1)
+    assert profile.scaled(2).step_seconds(work) == pytest.approx(2 * profile.step_seconds(work))
+    assert profile.scaled(2).kv_token_bytes == profile.kv_token_bytes
+
+
+def test_a_prefill_costs_its_pairs_and_an_adapter_costs_its_step() -> None:
+    profile = Profile(prefill_pair_seconds=1.0, adapter_step_seconds=0.5)
+    engine = Engine(EngineConfig(batched_tokens_max=6, adapters_device_max=1), profile)
+    engine.add(request(1, range(10), 1))
+    # Token n looks at itself and at n - 1 others: 6 tokens are 21 pairs, all 10 are 55.
+    assert [engine.step(0.0).seconds, engine.step(0.0).seconds] == [21, 55 - 21]
+    engine.add(Request(id=2, prompt=(7,), output=(1,), arrived=0.0, adapter="a"))
+    assert engine.step(0.0).seconds == 1.5
+
+
+def test_the_api_server_does_one_thing_at_a_time() -> None:
+    frontend = Frontend(Profile(request_seconds=2.0, token_seconds=0.5))
+    assert [frontend.take(10.0), frontend.take(11.0)] == [12.0, 14.0]
+    assert frontend.tell(13.0, 4) == 16.0
+    assert frontend.take(20.0) == 22.0
+    idle = Frontend(Profile())
+    assert [idle.take(10.0), idle.take(9.0), idle.tell(9.5, 100)] == [10.0, 9.0, 9.5]
 
 
 CONFIGS = st.builds(

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 
 from inferway.simulator.engine.adapters import AdapterSlots
 from inferway.simulator.engine.blocks import BlockPool, chain_hashes, root_hash
-from inferway.simulator.engine.profiles import Profile
+from inferway.simulator.engine.profiles import Profile, Work
 from inferway.simulator.engine.values import EngineConfig, Output, Request, Stats, Step, Timing
 
 
@@ -65,6 +65,7 @@ class _Tally:
         "decode_tokens",
         "hit",
         "preempted",
+        "prefill_pairs",
         "prefill_tokens",
         "queried",
     )
@@ -72,6 +73,7 @@ class _Tally:
     def __init__(self, budget: int) -> None:
         self.budget = budget
         self.prefill_tokens = 0
+        self.prefill_pairs = 0
         self.decode_sequences = 0
         self.decode_tokens = 0
         self.cache_tokens = 0
@@ -79,6 +81,16 @@ class _Tally:
         self.queried = 0
         self.hit = 0
         self.adapter_seconds = 0.0
+
+    def work(self, scheduled: list[tuple[Sequence, int]]) -> Work:
+        """What the profile asks about."""
+        return Work(
+            prefill_tokens=self.prefill_tokens,
+            prefill_pairs=self.prefill_pairs,
+            decode_sequences=self.decode_sequences,
+            cache_tokens=self.cache_tokens,
+            adapters=sum(1 for sequence, _ in scheduled if sequence.request.adapter),
+        )
 
 
 class Engine:
@@ -143,10 +155,7 @@ class Engine:
         if timings:
             self._running = [s for s in self._running if s.request.id in self._sequences]
         return Step(
-            self.profile.step_seconds(
-                tally.prefill_tokens, tally.decode_sequences, tally.cache_tokens
-            )
-            + tally.adapter_seconds,
+            self.profile.step_seconds(tally.work(scheduled)) + tally.adapter_seconds,
             outputs,
             timings,
             tally.prefill_tokens,
@@ -277,6 +286,7 @@ class Engine:
             tally.cache_tokens += sequence.computed
         else:
             tally.prefill_tokens += tokens
+            tally.prefill_pairs += tokens * sequence.computed + tokens * (tokens + 1) // 2
         before = sequence.computed
         sequence.computed += tokens
         if sequence.computed == sequence.total:

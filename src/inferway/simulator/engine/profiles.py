@@ -1,17 +1,29 @@
 """How long a step takes: a linear model whose coefficients are data.
 
-seconds = base + prefill tokens * a + decoding sequences * b + cached tokens read * c + loads
+seconds = base + prefill tokens * a + prefill pairs * p + decoding sequences * b
+          + cached tokens read * c + adapter step + adapter loads
 
 This is the usual first-order model of a batch step: weights are read once (base), prefill is
-compute bound (a), each sequence costs sampling and launch work (b), and attention of decoding
-sequences reads their KV cache (c). The values of the GPU profile lie in the published ranges for
-an 8B model on one H100: 25 to 40 ms overhead, 0.15 to 0.30 ms a prompt token, 10 to 15 ms between
-tokens.
+compute bound (a; p is its attention, which grows with every token before), each sequence costs
+sampling and launch work (b), and attention of decoding sequences reads their KV cache (c). A batch
+with an adapter runs further kernels (adapter step). The values of the GPU profile lie in the
+published ranges for an 8B model on one H100: 25 to 40 ms overhead, 0.15 to 0.30 ms a prompt token,
+10 to 15 ms between tokens.
 """
 
 from __future__ import annotations
 
 import msgspec
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a step does. ``prefill_pairs`` are pairs of a prompt token and one at or before it."""
+
+    prefill_tokens: int = 0
+    prefill_pairs: int = 0
+    decode_sequences: int = 0
+    cache_tokens: int = 0
+    adapters: int = 0
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -20,10 +32,16 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     name: str = "custom"
     base_seconds: float = 0.0
     prefill_token_seconds: float = 0.0
+    # For each pair of a prompt token and a token at or before it.
+    prefill_pair_seconds: float = 0.0
     decode_sequence_seconds: float = 0.0
     cache_token_seconds: float = 0.0
+    adapter_step_seconds: float = 0.0
     adapter_host_load_seconds: float = 0.0
     adapter_disk_load_seconds: float = 0.0
+    # What the API server spends on a request before the engine sees it, and on each token of it.
+    request_seconds: float = 0.0
+    token_seconds: float = 0.0
     # More than one stands for speculative decoding; the instant profile finishes in one step.
     decode_tokens_per_step: int = 1
     # Bytes of keys and values a token occupies, from which the number of blocks follows.
@@ -33,23 +51,22 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def scaled(self, factor: float) -> Profile:
         """The same shape, ``factor`` times as slow."""
-        return msgspec.structs.replace(
-            self,
-            base_seconds=self.base_seconds * factor,
-            prefill_token_seconds=self.prefill_token_seconds * factor,
-            decode_sequence_seconds=self.decode_sequence_seconds * factor,
-            cache_token_seconds=self.cache_token_seconds * factor,
-            adapter_host_load_seconds=self.adapter_host_load_seconds * factor,
-            adapter_disk_load_seconds=self.adapter_disk_load_seconds * factor,
-        )
+        times = {
+            name: value * factor
+            for name, value in msgspec.structs.asdict(self).items()
+            if name.endswith("_seconds")
+        }
+        return msgspec.structs.replace(self, **times)
 
-    def step_seconds(self, prefill_tokens: int, decode_sequences: int, cache_tokens: int) -> float:
+    def step_seconds(self, work: Work) -> float:
         """The time of a step without adapter loads."""
         return (
             self.base_seconds
-            + self.prefill_token_seconds * prefill_tokens
-            + self.decode_sequence_seconds * decode_sequences
-            + self.cache_token_seconds * cache_tokens
+            + self.prefill_token_seconds * work.prefill_tokens
+            + self.prefill_pair_seconds * work.prefill_pairs
+            + self.decode_sequence_seconds * work.decode_sequences
+            + self.cache_token_seconds * work.cache_tokens
+            + (self.adapter_step_seconds if work.adapters else 0.0)
         )
 
 

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferway.base.errors import InferwayError
-from inferway.lora.config import Adapter, Config, parse
+from inferway.lora.config import ADAPTERS_MAX, CONFIG_BYTES_MAX, Config, parse
+from inferway.lora.reasons import Reason
+from inferway.lora.source import Adapter
 
 GUIDE = """
 vLLMLoRAConfig:
@@ -70,33 +72,65 @@ def test_an_id_in_both_lists_is_left_alone_with_a_warning() -> None:
         ensureExist=models({"id": "a", "source": "s"}, {"id": "b", "source": "s"}),
         ensureNotExist=models({"id": "b", "source": "s"}, {"id": "c"}),
     )
+    config = parse(text).config
+    assert [a.id for a in config.wanted] == ["a"]
+    assert config.unwanted == ("c",)
+    ((name, problem),) = config.skipped
+    assert (name, problem.reason) == ("b", Reason.IN_BOTH_LISTS)
+    assert config.names() == {"a", "b", "c"}
+
+
+def test_an_id_twice_with_different_entries_is_left_alone_and_the_rest_goes_on() -> None:
+    text = document(
+        ensureExist=models(
+            {"id": "a", "source": "s"}, {"id": "b", "source": "s"}, {"id": "a", "source": "t"}
+        )
+    )
+    config = parse(text).config
+    assert [a.id for a in config.wanted] == ["b"]
+    assert [(name, p.reason) for name, p in config.skipped] == [("a", Reason.DUPLICATE_NAME)]
+
+
+def test_an_id_twice_with_equal_entries_is_one() -> None:
+    text = document(ensureExist=models({"id": "a", "source": "s"}, {"id": "a", "source": "s"}))
     parsed = parse(text)
     assert [a.id for a in parsed.config.wanted] == ["a"]
-    assert parsed.config.unwanted == ("c",)
-    (warning,) = parsed.warnings
-    assert "adapter b is in ensureExist and in ensureNotExist" in warning
+    assert "adapter a is twice" in parsed.warnings[0]
 
 
-@pytest.mark.parametrize(
-    ("text", "warning"),
-    [
-        (document(hots="x"), "unknown key hots in vLLMLoRAConfig is ignored"),
-        ("vLLMLoRAConfig: {}\nother: 1\n", "unknown key other in document is ignored"),
-        (document(ensureExist={"modles": []}), "unknown key modles"),
-        (document(ensureExist=models({"id": "a", "source": "s", "sauce": 1})), "sauce"),
-        (document(ensureExist=models({"id": "a", "source": "s"}, {"id": "a", "source": "t"})),
-         "adapter a is twice"),
-    ],
-)  # fmt: skip
-def test_odd_things_are_warnings(text: str, warning: str) -> None:
-    parsed = parse(text)
-    assert len(parsed.warnings) == 1
-    assert warning in parsed.warnings[0]
+def test_a_checksum_belongs_to_an_archive() -> None:
+    checksum = "sha256:" + "Ab" * 32
+    entry = {"id": "a", "source": "https://example.com/a.tgz", "checksum": checksum}
+    (adapter,) = parse(document(ensureExist=models(entry))).config.wanted
+    assert adapter.checksum == checksum.lower()
 
 
 @pytest.mark.parametrize(
     ("text", "where", "what"),
     [
+        (document(hots="x"), "vLLMLoRAConfig", "the key hots is not known; did you mean host?"),
+        ("vLLMLoRAConfig: {}\nother: 1\n", "document", "the key other is not known"),
+        (document(ensureExist={"modles": []}), "vLLMLoRAConfig.ensureExist", "did you mean models"),
+        (document(ensureExist=models({"id": "a", "source": "s", "sauce": 1})),
+         "vLLMLoRAConfig.ensureExist.models[0]", "did you mean source?"),
+        (document(ensureExist=models({"id": "a", "source": "ftp://host/a.tar"})),
+         "vLLMLoRAConfig.ensureExist.models[0].source", "ftp:// is not among"),
+        (document(ensureExist=models({"id": "a", "source": "repo/a", "checksum": "sha256:0"})),
+         "vLLMLoRAConfig.ensureExist.models[0].checksum", "64 hexadecimal digits"),
+        (document(ensureExist=models(
+            {"id": "a", "source": "repo/a", "checksum": "sha256:" + "0" * 64})),
+         "vLLMLoRAConfig.ensureExist.models[0].checksum", "this source is none"),
+        (document(ensureExist=models({"id": "a\nb", "source": "s"})),
+         "vLLMLoRAConfig.ensureExist.models[0].id", "printable"),
+        (document(ensureExist=models({"id": "a", "source": "s\0"})),
+         "vLLMLoRAConfig.ensureExist.models[0].source", "printable"),
+        (document(ensureExist={"models": [{}] * (ADAPTERS_MAX + 1)}),
+         "vLLMLoRAConfig.ensureExist.models", "at most"),
+        ("#" * (CONFIG_BYTES_MAX + 1), "document", "larger than"),
+        ("a: &a [*a]", "document", "the root key vLLMLoRAConfig is missing"),
+        ("vLLMLoRAConfig: &a\n  host: *a", "vLLMLoRAConfig.host", "must be a text"),
+        ("vLLMLoRAConfig: {port: '8٣'}", "vLLMLoRAConfig.port", "must be a port"),
+        (document(host="http://x"), "vLLMLoRAConfig.host", "must be a name or an address"),
         ("", "document", "must be a mapping, not empty"),
         ("[]", "document", "must be a mapping, not a list"),
         ("a: 1", "document", "the root key vLLMLoRAConfig is missing"),

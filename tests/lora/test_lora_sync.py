@@ -12,13 +12,17 @@ import aiohttp
 import pytest
 import yaml
 
-from inferway.base.clock import SystemClock
+from inferway.base.clock import ManualClock, SystemClock
 from inferway.base.errors import InferwayError
 from inferway.lora import main as program
+from inferway.lora.buckets import open_bucket
 from inferway.lora.client import models_of
-from inferway.lora.machine import Schedule, Syncer
-from inferway.lora.metrics import AdapterStatus, serve
-from inferway.lora.pump import Pump, read
+from inferway.lora.events import PodEvents
+from inferway.lora.fetch import Fetching
+from inferway.lora.machine import Syncer
+from inferway.lora.messages import AdapterState, Place, Report, Schedule
+from inferway.lora.metrics import Status, serve
+from inferway.lora.pump import Pump, World, read
 from inferway.simulator import flags
 from inferway.simulator.main import serve as serve_vllm
 
@@ -75,9 +79,19 @@ class Mount:
 
 
 @asynccontextmanager
-async def syncing(mount: Mount) -> AsyncIterator[AdapterStatus]:
-    status = AdapterStatus()
-    pump = Pump(mount.path, Syncer(SCHEDULE), status, SystemClock())
+async def syncing(mount: Mount) -> AsyncIterator[Status]:
+    clock = SystemClock()
+    status = Status(clock)
+    store = mount.path.parent / "store"
+    world = World(
+        path=mount.path,
+        store=store,
+        status=status,
+        events=PodEvents(None, clock),
+        fetching=Fetching(open_bucket=open_bucket),
+        clock=clock,
+    )
+    pump = Pump(Syncer(SCHEDULE, Place(store=str(store))), world)
     async with asyncio.timeout(DEADLINE_SECONDS), asyncio.TaskGroup() as group:
         task = group.create_task(pump.run(), name="pump")
         yield status
@@ -91,7 +105,7 @@ async def adapters(port: int) -> dict[str, str]:
     ):
         models, _ = models_of(await response.text())
     assert models is not None
-    return {name: root for name, (root, parent) in models.items() if parent}
+    return {name: model.root for name, model in models.items() if model.parent}
 
 
 async def pause() -> None:
@@ -130,11 +144,15 @@ async def test_a_broken_file_keeps_the_last_good_state(
     mount = Mount(tmp_path)
     async with vllm() as port:
         mount.want(port, {"food": "repo/food"})
-        async with syncing(mount):
+        async with syncing(mount) as status:
             await until(port, {"food": "repo/food"})
             mount.write("vLLMLoRAConfig: [")
             while "The last good configuration stays in force" not in caplog.text:
                 await pause()
+            assert "inferway_lora_configuration_valid 0.0" in status.render()
+            assert (
+                'inferway_lora_events_total{reason="ConfigurationRefused"} 1.0' in status.render()
+            )
             mount.write(yaml.safe_dump({"vLLMLoRAConfig": {"port": "nonsense"}}))
             assert await adapters(port) == {"food": "repo/food"}
             mount.want(port, {"food": "repo/food", "cad": "repo/cad"})
@@ -153,9 +171,13 @@ async def test_an_adapter_that_cannot_be_loaded_holds_up_nothing(
             while 'adapter_name="good"} 1.0' not in status.render():
                 await pause()
             assert 'adapter_name="bad"} 0.0' in status.render()
+            problem = (
+                'inferway_lora_adapter_problem{adapter_name="bad",reason="SourceNotFound"} 1.0'
+            )
+            assert problem in status.render()
     records = [getattr(record, "data", {}) for record in caplog.records]
     errors = [str(data["error"]) for data in records if "error" in data]
-    assert any("No adapter found for gone/bad" in e and "INFERWAY0605" in e for e in errors)
+    assert any("No adapter found for gone/bad" in e and "INFERWAY0609" in e for e in errors)
 
 
 @pytest.mark.slow
@@ -210,8 +232,12 @@ def test_a_first_configuration_that_is_not_usable_ends_the_program(
         (["--config-validation"], {}, lambda o: True),
         (["--config-validation", "false"], {}, lambda o: True),
         (["--no-config-validation"], {}, lambda o: True),
+        ([], {"HOSTNAME": "pod-1"}, lambda o: o.place.store == "/adapters/inferway/pod-1"),
+        (["--adapters-dir=/a/", "--max-adapter-size", "1Gi"], {"INFERWAY_POD_IP": "::1"},
+         lambda o: (o.place.store, o.adapter_bytes_max) == ("/a/inferway/__1", 2**30)),
+        ([], {"VLLM_API_KEY": "key"}, lambda o: o.api_key == "key"),
         ([], {"INFERWAY_LOCALHOST": "127.77.1.1", "INFERWAY_POD_IP": "127.77.1.1"},
-         lambda o: (o.localhost, o.metrics_host) == ("127.77.1.1", "127.77.1.1")),
+         lambda o: (o.place.localhost, o.metrics_host) == ("127.77.1.1", "127.77.1.1")),
     ],
 )  # fmt: skip
 def test_flags(
@@ -222,7 +248,14 @@ def test_flags(
 
 
 @pytest.mark.parametrize(
-    "argv", [["--reconcile-trigger", "0"], ["--metrics-port", "70000"], ["--nonsense"]]
+    "argv",
+    [
+        ["--reconcile-trigger", "0"],
+        ["--metrics-port", "70000"],
+        ["--nonsense"],
+        ["--adapters-dir", "relative"],
+        ["--max-adapter-size", "much"],
+    ],
 )
 def test_flags_that_are_wrong(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(argv, {}) == 2
@@ -230,9 +263,14 @@ def test_flags_that_are_wrong(argv: list[str], capsys: pytest.CaptureFixture[str
 
 
 async def test_metrics_are_served() -> None:
-    status = AdapterStatus()
-    status.update({'a"b': True, "gone": False, "old": True})
-    status.keep({'a"b', "gone"})
+    clock = ManualClock(wall=1000.0)
+    status = Status(clock)
+    old = {'a"b': AdapterState("r"), "gone": AdapterState("", "LoadFailed"), "old": AdapterState()}
+    status.update(Report(healthy=False, slots=0, adapters=old))
+    clock.advance(5)
+    new = {'a"b': AdapterState("r"), "gone": AdapterState("s")}
+    status.update(Report(healthy=True, slots=4, adapters=new))
+    status.noted("AdapterLoaded")
     server = await serve(status, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with (
@@ -242,7 +280,13 @@ async def test_metrics_are_served() -> None:
         text = await response.text()
     server.close()
     assert 'lora_syncer_adapter_status{adapter_name="a\\"b"} 1.0\n' in text
-    assert 'lora_syncer_adapter_status{adapter_name="gone"} 0.0\n' in text
+    assert 'lora_syncer_adapter_status{adapter_name="gone"} 1.0\n' in text
+    assert 'last_change_timestamp_seconds{adapter_name="gone"} 1005.0\n' in text
+    assert 'last_change_timestamp_seconds{adapter_name="a\\"b"} 1000.0\n' in text
+    assert 'inferway_lora_events_total{reason="AdapterLoaded"} 1.0\n' in text
+    assert "inferway_lora_server_healthy 1.0\n" in text
+    assert "inferway_lora_server_slots 4.0\n" in text
+    assert "LoadFailed" not in text
     assert "old" not in text
 
 

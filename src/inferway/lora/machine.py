@@ -1,9 +1,14 @@
 """The syncer as a machine without I/O: ``handle(event) -> list[command]``.
 
-A round is: wait until the server is healthy, list its models, load and unload what differs one by
+A round is: wait until the server is healthy, list its models, take the steps of plan.py one by
 one, rest until the next trigger or change of the configuration. Only what the server itself lists
 with a parent is an adapter; base models are never touched. A failing adapter is tried again with
-growing pauses and holds up nothing else. At most one request to the server is under way.
+growing pauses and holds up nothing else. At most one request to the server is under way; fetches
+go on beside it, and begin before the server is up.
+
+Replacing a source is one load in place. Where the server does not know that, it is an unload and a
+load; where the new source fails in a way that may have hurt the old one, the old one is loaded
+again.
 
 Knows no clock and no network: every event carries the time in seconds.
 """
@@ -12,312 +17,401 @@ from __future__ import annotations
 
 from collections import deque
 
-import msgspec
+from inferway.lora import plan
+from inferway.lora.config import Config
+from inferway.lora.messages import (
+    Answered,
+    CheckHealth,
+    Command,
+    Configured,
+    Event,
+    Listed,
+    ListModels,
+    Load,
+    Model,
+    Place,
+    Prepare,
+    Prepared,
+    ReadSlots,
+    Request,
+    Schedule,
+    Slots,
+    Tidy,
+    Unload,
+    Wake,
+    Woken,
+)
+from inferway.lora.reasons import (
+    BEFORE_ANY_CHANGE,
+    Answer,
+    Problem,
+    Reason,
+    already_gone,
+    already_loaded,
+    inner_text,
+    no_endpoint,
+    refusal,
+)
+from inferway.lora.retry import Failures
+from inferway.lora.source import FETCHED, Adapter, served_path
+from inferway.lora.teller import Teller
 
-from inferway.lora.config import Adapter, Config
-from inferway.lora.errors import adapter_failed, not_allowed, not_listed, unhealthy
-
-# Pauses after failures of one adapter double up to this: a missing source should not fill a log,
-# and a repository that comes back should not be waited for longer than a coffee.
-RETRY_SECONDS_MAX = 300.0
-
-
-class Schedule(msgspec.Struct, frozen=True, kw_only=True):
-    """The published flags, in seconds."""
-
-    health_timeout_seconds: float = 300.0
-    health_interval_seconds: float = 2.0
-    trigger_seconds: float = 5.0
-
-
-# Events
-
-
-class Configured(msgspec.Struct, frozen=True):
-    """A valid configuration was read."""
-
-    now: float
-    config: Config
-
-
-class Woken(msgspec.Struct, frozen=True):
-    """The time of the last Wake has come."""
-
-    now: float
-
-
-class Answered(msgspec.Struct, frozen=True):
-    """The server answered, or did not: then ``status`` is 0 and ``text`` says why."""
-
-    now: float
-    status: int
-    text: str
-
-
-class Listed(msgspec.Struct, frozen=True):
-    """The answer to ListModels: model ids with (root, parent); None where it failed."""
-
-    now: float
-    models: dict[str, tuple[str, str]] | None
-    text: str = ""
-
-
-Event = Configured | Woken | Answered | Listed
-
-# Commands
-
-
-class CheckHealth(msgspec.Struct, frozen=True):
-    url: str
-
-
-class ListModels(msgspec.Struct, frozen=True):
-    url: str
-
-
-class Load(msgspec.Struct, frozen=True):
-    url: str
-    adapter: Adapter
-
-
-class Unload(msgspec.Struct, frozen=True):
-    url: str
-    name: str
-
-
-class Wake(msgspec.Struct, frozen=True):
-    """Send Woken at ``at``; replaces an earlier Wake."""
-
-    at: float
-
-
-class Say(msgspec.Struct, frozen=True):
-    """A line of log."""
-
-    level: str
-    message: str
-    data: dict[str, object]
-
-
-class Report(msgspec.Struct, frozen=True):
-    """Which configured adapters are loaded."""
-
-    loaded: dict[str, bool]
-
-
-Command = CheckHealth | ListModels | Load | Unload | Wake | Say | Report
-
-
-class _Failure(msgspec.Struct, frozen=True):
-    count: int
-    retry_at: float
-    source: str
+# Downloads share one line and one disk; two keep both busy while a third party is slow.
+PREPARING_MAX = 2
+# Until the server has told its slots (vLLM does with the first request for an adapter), it is
+# asked once in so many rounds: a minute with the published trigger.
+SLOTS_ROUNDS = 12
+_LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 class Syncer:
-    """State of one server's adapters. ``localhost`` stands in for a host that means this Pod."""
+    """State of one server's adapters."""
 
-    def __init__(self, schedule: Schedule, localhost: str = "") -> None:
+    def __init__(self, schedule: Schedule, place: Place | None = None) -> None:
         self._schedule = schedule
-        self._localhost = localhost
+        self._place = place or Place()
+        self._tell = Teller()
         self._config: Config | None = None
         self._url = ""
-        self._busy: CheckHealth | ListModels | Load | Unload | None = None
-        self._plan: deque[Load | Unload] = deque()
+        self._busy: Request | None = None
+        self._plan: deque[plan.Step] = deque()
+        # A round that is under way ends after its request, and a new one begins.
         self._changed = False
+        # There is more to do than the plan under way has; a new round follows it at once.
+        self._more = False
         self._healthy = False
         self._wait_since: float | None = None
-        self._told_unhealthy = False
-        self._told_not_allowed = False
-        self._told_not_listed = False
-        self._failures: dict[str, _Failure] = {}
-        # Roots that the server reports for sources which were loaded from here.
+        self._models: dict[str, Model] | None = None
+        self._slots = 0
+        self._rounds_without_slots = 0
+        self._failures = Failures(schedule.trigger_seconds)
+        self._suspect: tuple[Load, Answer] | None = None
+        # Paths to go back to: what an id had before an attempt to replace it.
+        self._restore: dict[str, str] = {}
+        self._ready: set[Adapter] = set()
+        self._preparing: set[Adapter] = set()
+        # Roots that the server reports for paths which were loaded from here.
         self._roots: dict[tuple[str, str], str] = {}
-        self._warned_bases: frozenset[str] = frozenset()
+        self._kept: frozenset[str] | None = None
 
     def handle(self, event: Event) -> list[Command]:
         """The next things to do."""
-        out: list[Command] = []
-        if isinstance(event, Configured):
-            self._configured(event, out)
-        elif isinstance(event, Woken):
-            if self._busy is None:
-                self._begin(out)
-        elif isinstance(event, Listed):
-            self._busy = None
-            self._listed(event, out)
-        else:
-            self._answered(event, out)
-        return out
+        self._out: list[Command] = []
+        match event:
+            case Configured():
+                self._configured(event)
+            case Woken():
+                if self._busy is None:
+                    self._begin()
+            case Prepared():
+                self._prepared(event)
+            case Listed():
+                self._busy = None
+                self._listed(event)
+            case Slots():
+                self._busy = None
+                self._slots_read(event)
+            case Answered():
+                self._answered(event)
+        if self._config is not None:
+            report = self._tell.report(
+                self._config, self._models, self._failures, (self._healthy, self._slots)
+            )
+            self._out += report
+        return self._out
 
-    def _configured(self, event: Configured, out: list[Command]) -> None:
+    # The configuration
+
+    def _configured(self, event: Configured) -> None:
         if event.config == self._config:
             return
         self._config = event.config
         host = event.config.host
-        if self._localhost and host in ("localhost", "127.0.0.1", "::1"):
-            host = self._localhost
+        if self._place.localhost and host in _LOCAL:
+            host = self._place.localhost
         host = f"[{host}]" if ":" in host else host
-        self._url = f"http://{host}:{event.config.port}"
-        sources = {adapter.id: adapter.source for adapter in event.config.wanted}
-        self._failures = {
-            name: failure
-            for name, failure in self._failures.items()
-            if sources.get(name, "") == failure.source
-        }
+        url = f"http://{host}:{event.config.port}"
+        if url != self._url:
+            self._forget_server()
+            self._url = url
+        wanted = {adapter.id: adapter for adapter in event.config.wanted}
+        self._failures.keep_equal(wanted)
+        self._ready &= set(wanted.values())
+        self._restore = {n: path for n, path in self._restore.items() if n in wanted}
         self._changed = True
-        data: dict[str, object] = {
-            "server": self._url,
-            "wanted": len(event.config.wanted),
-            "unwanted": len(event.config.unwanted),
-        }
-        out.append(Say("info", "Configuration is in force", data))
+        self._rounds_without_slots = 0
+        self._out += self._tell.configured(self._url, event.config)
+        self._prepare(event.now)
         if self._busy is None:
-            self._begin(out)
+            self._begin()
 
-    def _begin(self, out: list[Command]) -> None:
+    def _forget_server(self) -> None:
+        """Another address is another server."""
+        self._healthy = False
+        self._wait_since = None
+        self._models = None
+        self._slots = 0
+        self._suspect = None
+        self._restore = {}
+        self._roots = {}
+        self._plan.clear()
+
+    # Folders of fetched adapters
+
+    def _prepare(self, now: float) -> None:
+        """Fetches begin as soon as they are known, also while the server starts."""
+        assert self._config is not None
+        for adapter in self._config.wanted:
+            if len(self._preparing) >= PREPARING_MAX:
+                return
+            if (
+                adapter.kind in FETCHED
+                and adapter not in self._ready
+                and adapter not in self._preparing
+                and not self._is_current(adapter, self._root(adapter.id))
+                and not self._failures.pausing(adapter.id, now)
+            ):
+                self._preparing.add(adapter)
+                self._out.append(Prepare(adapter, served_path(adapter, self._place.store)))
+
+    def _prepared(self, event: Prepared) -> None:
+        self._preparing.discard(event.adapter)
+        assert self._config is not None
+        if event.adapter in self._config.wanted:
+            if event.problem is None:
+                self._ready.add(event.adapter)
+                self._more = True
+                if self._busy is None:
+                    self._begin()
+            else:
+                self._failed(event.now, event.adapter, event.problem, harmful=False)
+        else:
+            # Its folder is of no use; looking again clears it away.
+            self._kept = None
+        self._prepare(event.now)
+
+    # One round
+
+    def _begin(self) -> None:
         if self._config is None:
             return
         self._changed = False
-        self._send(CheckHealth(self._url), out)
+        self._more = False
+        self._send(CheckHealth(self._url))
 
-    def _send(self, command: CheckHealth | ListModels | Load | Unload, out: list[Command]) -> None:
-        self._busy = command
-        out.append(command)
+    def _send(self, request: Request) -> None:
+        self._busy = request
+        self._out.append(request)
 
-    def _answered(self, event: Answered, out: list[Command]) -> None:
+    def _answered(self, event: Answered) -> None:
         busy, self._busy = self._busy, None
         if isinstance(busy, CheckHealth):
-            self._health(event, out)
+            self._health(event.now, event.answer)
         elif isinstance(busy, Load):
-            self._loaded(busy, event, out)
+            self._loaded(busy, event)
         elif isinstance(busy, Unload):
-            self._unloaded(busy, event, out)
+            self._unloaded(busy, event)
 
-    def _health(self, event: Answered, out: list[Command]) -> None:
-        if event.status == 200:
+    def _health(self, now: float, answer: Answer) -> None:
+        good = answer.status == 200
+        self._judge_suspect(now, good)
+        if good:
             if not self._healthy:
-                out.append(Say("info", "The model server is healthy", {"server": self._url}))
+                self._out += self._tell.healthy(self._url)
+                self._rounds_without_slots = 0
             self._healthy = True
             self._wait_since = None
-            self._told_unhealthy = False
-            self._send(ListModels(self._url), out)
+            self._send(ListModels(self._url))
             return
         if self._wait_since is None:
-            self._wait_since = event.now
-            out.append(Say("info", "Waiting for the model server", {"server": self._url}))
+            self._wait_since = now
+            self._out += self._tell.waiting(self._url)
         self._healthy = False
-        waited = event.now - self._wait_since
         limit = self._schedule.health_timeout_seconds
-        if waited >= limit and not self._told_unhealthy:
-            self._told_unhealthy = True
-            reason = event.text or f"status {event.status}"
-            out.append(_error("The model server is not healthy",
-                              str(unhealthy(self._url, limit, reason))))  # fmt: skip
-        out.append(Wake(event.now + self._schedule.health_interval_seconds))
+        if now - self._wait_since >= limit:
+            reason = answer.text or f"status {answer.status}"
+            self._out += self._tell.unhealthy(self._url, limit, reason)
+        self._prepare(now)
+        self._out.append(Wake(now + self._schedule.health_interval_seconds))
 
-    def _listed(self, event: Listed, out: list[Command]) -> None:
+    def _judge_suspect(self, now: float, alive: bool) -> None:
+        """A load without an answer, or with an error of the engine, may have killed the server."""
+        if self._suspect is None:
+            return
+        (load, answer), self._suspect = self._suspect, None
+        problem = refusal(answer)
+        if not alive:
+            what = f"the server died while it loaded the adapter ({problem.what})"
+            problem = Problem(Reason.SERVER_DIED, what)
+        self._load_failed(now, load, problem)
+
+    def _listed(self, event: Listed) -> None:
         if self._changed:
-            self._begin(out)
+            self._begin()
             return
         if event.models is None:
-            if not self._told_not_listed:
-                self._told_not_listed = True
-                out.append(_error("Models are not listed", str(not_listed(self._url, event.text))))
-            out.append(Wake(event.now + self._schedule.trigger_seconds))
+            self._out += self._tell.not_listed(self._url, event.text)
+            self._out.append(Wake(event.now + self._schedule.trigger_seconds))
             return
-        self._told_not_listed = False
-        self._make_plan(event.now, event.models, out)
-        self._next(event.now, out)
+        assert self._config is not None
+        self._out += self._tell.listed(self._url, self._config, self._models, event.models)
+        self._models = event.models
+        self._roots = {key: root or self._root(key[0]) for key, root in self._roots.items()}
+        if self._slots or self._rounds_without_slots % SLOTS_ROUNDS:
+            self._rounds_without_slots += 1
+            self._start_plan(event.now)
+        else:
+            self._rounds_without_slots += 1
+            self._send(ReadSlots(self._url))
 
-    def _make_plan(
-        self, now: float, models: dict[str, tuple[str, str]], out: list[Command]
-    ) -> None:
-        config = self._config
-        assert config is not None
-        adapters = {name: root for name, (root, parent) in models.items() if parent}
-        bases = frozenset(models.keys() - adapters.keys())
-        self._warn_about_bases(bases, out)
-        plan: list[Load | Unload] = []
-        state: dict[str, bool] = {}
-        for name in config.unwanted:
-            if name in adapters and not self._pausing(name, now):
-                plan.append(Unload(self._url, name))
-            if name not in bases:
-                state[name] = name in adapters
-        for adapter in config.wanted:
-            if adapter.id in bases:
-                continue
-            current = self._is_current(adapter, adapters.get(adapter.id))
-            state[adapter.id] = adapter.id in adapters
-            if current or self._pausing(adapter.id, now):
-                continue
-            if adapter.id in adapters:
-                plan.append(Unload(self._url, adapter.id))
-            plan.append(Load(self._url, adapter))
-        self._plan = deque(plan)
-        out.append(Report(state))
+    def _slots_read(self, event: Slots) -> None:
+        self._slots = event.slots
+        if self._changed:
+            self._begin()
+        else:
+            self._start_plan(event.now)
 
-    def _is_current(self, adapter: Adapter, root: str | None) -> bool:
+    def _root(self, name: str) -> str:
+        model = (self._models or {}).get(name)
+        return model.root if model else ""
+
+    def _start_plan(self, now: float) -> None:
+        assert self._config is not None
+        assert self._models is not None
+        self._prepare(now)
+        self._count_slots()
+        known = plan.Known(
+            url=self._url,
+            place=self._place,
+            models=self._models,
+            restore=self._restore,
+            ready=frozenset(self._ready),
+            is_current=self._is_current,
+            pausing=lambda name: self._failures.pausing(name, now),
+            failed_before=lambda name: self._failures.get(name) is not None,
+        )
+        self._plan = deque(plan.make(self._config, known))
+        for adapter in self._config.wanted:
+            model = self._models.get(adapter.id)
+            if model is not None and self._is_current(adapter, model.root):
+                self._failures.forget(adapter.id)
+        self._next(now)
+
+    def _count_slots(self) -> None:
+        models = self._models or {}
+        names = {name for name, model in models.items() if model.parent}
+        names |= {adapter.id for adapter in self._wanted()}
+        self._out += self._tell.slots(self._url, len(names), self._slots)
+
+    def _is_current(self, adapter: Adapter, root: str) -> bool:
         """Whether the server has this very source. A server may report a root of its own making
         for it; that root is then remembered from the first list after the load.
         """
-        if root is None:
-            return False
-        key = (adapter.id, adapter.source)
-        if root == adapter.source or self._roots.get(key) == root:
-            return True
-        if key in self._roots and not self._roots[key]:
-            self._roots[key] = root
-            return True
-        return False
+        path = served_path(adapter, self._place.store)
+        return root == path or (root != "" and self._roots.get((adapter.id, path)) == root)
 
-    def _warn_about_bases(self, bases: frozenset[str], out: list[Command]) -> None:
-        config = self._config
-        assert config is not None
-        named = {adapter.id for adapter in config.wanted} | set(config.unwanted)
-        found = bases & named
-        out += [
-            Say("warning", "A base model is named as an adapter and left alone", {"id": name})
-            for name in sorted(found - self._warned_bases)
-        ]
-        self._warned_bases = found
-
-    def _pausing(self, name: str, now: float) -> bool:
-        failure = self._failures.get(name)
-        return failure is not None and failure.retry_at > now
-
-    def _next(self, now: float, out: list[Command]) -> None:
+    def _next(self, now: float) -> None:
         """The next step of the plan, or rest."""
         if self._changed:
-            self._begin(out)
+            self._begin()
         elif self._plan:
-            self._send(self._plan.popleft(), out)
+            self._send(self._plan.popleft())
         else:
-            out.append(Wake(now + self._schedule.trigger_seconds))
+            self._tidy()
+            if self._more:
+                self._begin()
+            else:
+                self._out.append(Wake(now + self._schedule.trigger_seconds))
 
-    def _loaded(self, load: Load, event: Answered, out: list[Command]) -> None:
-        name, source = load.adapter.id, load.adapter.source
-        done = event.status == 200 or "has already been loaded" in event.text
-        if done:
-            self._failures.pop(name, None)
-            self._told_not_allowed = False
-            self._roots = {key: root for key, root in self._roots.items() if key[0] != name}
-            self._roots[(name, source)] = ""
-            out.append(Say("info", "Adapter is loaded", {"id": name, "source": source}))
-            out.append(Report({name: True}))
+    def _tidy(self) -> None:
+        assert self._config is not None
+        kept = plan.kept_folders(self._config, self._models or {}, self._place.store)
+        kept |= frozenset(self._restore.values())
+        if kept != self._kept:
+            self._kept = kept
+            self._out.append(Tidy(kept))
+
+    # Steps
+
+    def _loaded(self, load: Load, event: Answered) -> None:
+        name, answer = load.adapter.id, event.answer
+        restoring = self._restore.get(name) == load.path
+        if event.problem is not None:
+            self._load_failed(event.now, load, event.problem, asked=False)
+        elif answer.status == 200 or (already_loaded(answer) and not load.in_place):
+            self._load_done(load, restoring)
+        elif already_loaded(answer) and restoring and self._root(name) == load.path:
+            # A server that cannot load in place has not hurt what it has.
+            self._load_done(load, restoring)
+        elif already_loaded(answer):
+            # The server cannot load in place: a gap is what is left.
+            old = self._root(name)
+            if old and not restoring:
+                self._restore[name] = old
+            self._plan.extendleft((_again(load), Unload(self._url, name)))
+        elif answer.status == 0 or answer.status >= 500:
+            # The next look at the server's health tells a refusal from a death.
+            self._suspect = (load, answer)
+            self._begin()
+            return
         else:
-            self._failed("load it", name, source, event, out)
-        self._next(event.now, out)
+            self._load_failed(event.now, load, refusal(answer))
+        self._next(event.now)
 
-    def _unloaded(self, unload: Unload, event: Answered, out: list[Command]) -> None:
-        name = unload.name
-        missing = event.status == 404 and "cannot be found" in event.text
-        if event.status == 200 or missing:
-            self._failures.pop(name, None)
-            self._roots = {key: root for key, root in self._roots.items() if key[0] != name}
-            out.append(Say("info", "Adapter is unloaded", {"id": name}))
-            out.append(Report({name: False}))
+    def _load_done(self, load: Load, restoring: bool) -> None:
+        name = load.adapter.id
+        self._restore.pop(name, None)
+        self._set_root(name, load.path)
+        if restoring and load.path != served_path(load.adapter, self._place.store):
+            self._out += self._tell.restored(name, load.path)
+            return
+        self._failures.forget(name)
+        self._roots[(name, load.path)] = ""
+        self._out += self._tell.loaded(load)
+
+    def _set_root(self, name: str, path: str | None) -> None:
+        """What the server has under a name, until it lists its models again."""
+        self._roots = {key: root for key, root in self._roots.items() if key[0] != name}
+        models = dict(self._models or {})
+        parent = next(iter(plan.bases(models)), "")
+        if path is None:
+            models.pop(name, None)
+        else:
+            models[name] = Model(path, parent or "unknown")
+        self._models = models
+
+    def _load_failed(self, now: float, load: Load, problem: Problem, *, asked: bool = True) -> None:
+        name = load.adapter.id
+        if self._restore.get(name) == load.path:
+            # What worked does not come back; the new source gets its turn again in its own time.
+            del self._restore[name]
+            self._out += self._tell.not_restored(name, problem)
+            return
+        hurt = asked and load.in_place and problem.reason not in BEFORE_ANY_CHANGE
+        old = self._root(name)
+        if hurt and old:
+            self._restore[name] = old
+        if name in self._restore:
+            hurt = True
+            self._more = True
+        fetched = load.adapter.kind in FETCHED
+        if fetched and problem.reason is Reason.SOURCE_NOT_FOUND:
+            self._ready.discard(load.adapter)
+            if asked:
+                what = f"the server does not see {load.path}; is the volume mounted in both?"
+                problem = Problem(problem.reason, what)
+        self._failed(now, load.adapter, problem, harmful=hurt or _died(problem))
+
+    def _failed(self, now: float, adapter: Adapter, problem: Problem, *, harmful: bool) -> None:
+        pause = self._failures.add(now, adapter.id, adapter, problem, harmful=harmful)
+        self._out += self._tell.failed(adapter.id, problem, pause)
+
+    def _unloaded(self, unload: Unload, event: Answered) -> None:
+        name, answer = unload.name, event.answer
+        if answer.status == 200 or already_gone(answer):
+            self._failures.forget(name)
+            self._set_root(name, None)
+            self._out += self._tell.unloaded(name)
         else:
             # A load of the same name would meet the old adapter, so it waits as well.
             self._plan = deque(
@@ -325,35 +419,22 @@ class Syncer:
                 for step in self._plan
                 if not (isinstance(step, Load) and step.adapter.id == name)
             )
-            self._failed("unload it", name, self._source_of(name), event, out)
-        self._next(event.now, out)
+            self._restore.pop(name, None)
+            adapter = next((a for a in self._wanted() if a.id == name), None)
+            allowed = not no_endpoint(answer) and answer.status not in (401, 403)
+            text = inner_text(answer.text) or f"status {answer.status}"
+            problem = Problem(Reason.UNLOAD_FAILED, text) if allowed else refusal(answer)
+            pause = self._failures.add(event.now, name, adapter, problem, harmful=False)
+            self._out += self._tell.failed(name, problem, pause)
+        self._next(event.now)
 
-    def _source_of(self, name: str) -> str:
-        config = self._config
-        assert config is not None
-        return next((a.source for a in config.wanted if a.id == name), "")
-
-    def _failed(
-        self, action: str, name: str, source: str, event: Answered, out: list[Command]
-    ) -> None:
-        before = self._failures.get(name)
-        count = before.count + 1 if before else 1
-        pause = min(self._schedule.trigger_seconds * 2 ** min(count - 1, 16), RETRY_SECONDS_MAX)
-        self._failures[name] = _Failure(count, event.now + pause, source)
-        if _no_endpoint(event):
-            if not self._told_not_allowed:
-                self._told_not_allowed = True
-                out.append(_error("Adapters cannot be changed", str(not_allowed(self._url))))
-            return
-        reason = event.text.strip() or f"status {event.status}"
-        text = str(adapter_failed(action, name, reason, pause))
-        out.append(_error("An adapter was not changed", text))
+    def _wanted(self) -> tuple[Adapter, ...]:
+        return self._config.wanted if self._config else ()
 
 
-def _no_endpoint(event: Answered) -> bool:
-    """FastAPI's answer for a path that does not exist, in both of vLLM's shapes."""
-    return event.status in (404, 405) and event.text.strip() in ("Not Found", "Method Not Allowed")
+def _died(problem: Problem) -> bool:
+    return problem.reason is Reason.SERVER_DIED
 
 
-def _error(message: str, text: str) -> Say:
-    return Say("error", message, {"error": text})
+def _again(load: Load) -> Load:
+    return Load(url=load.url, adapter=load.adapter, path=load.path, base_root=load.base_root)

@@ -66,16 +66,10 @@ def make_launch(
     restart_count: int,
 ) -> Launch | images.ImageProblem:
     """The process of a container."""
-    base = {**_own(sources.pod, machine), **place.services, **_told(place)}
+    base = {**_own(sources.pod, machine), **place.services, **promised(place)}
     values = container_environment(container, sources, base)
-    values |= _told(place)
-    for name, text in program_of.env.items():
-        values[name] = (
-            text.replace("{pod_ip}", place.pod_ip)
-            .replace("{bind_ip}", place.bind_ip or place.pod_ip)
-            .replace("{port_offset}", str(place.port_offset))
-            .replace("{pick_module}", machine.pick_module)
-        )
+    values |= promised(place)
+    values |= mapped_environment(program_of, place, machine.pick_module)
     if program_of.path:
         values["PATH"] = ":".join([*machine.programs.folders(program_of), values["PATH"]])
     program = images.resolve(
@@ -88,7 +82,7 @@ def make_launch(
         return program
     if program.is_picker and place.pick_socket:
         values["INFERWAY_PICK_SOCKET"] = place.pick_socket
-    mounts = _mounts(container, place, values)
+    mounts = volume_mounts(container, place, values)
     argv = program.argv
     if not place.isolated:
         argv, values = _rewritten(argv, values, mounts)
@@ -119,7 +113,20 @@ def _own(pod: Pod, machine: Machine) -> dict[str, str]:
     return values
 
 
-def _told(place: PodPlace) -> dict[str, str]:
+def mapped_environment(
+    mapping: images.Mapping, place: PodPlace, pick_module: str = ""
+) -> dict[str, str]:
+    """What an entry of the image table sets."""
+    return {
+        name: text.replace("{pod_ip}", place.pod_ip)
+        .replace("{bind_ip}", place.bind_ip or place.pod_ip)
+        .replace("{port_offset}", str(place.port_offset))
+        .replace("{pick_module}", pick_module)
+        for name, text in mapping.env.items()
+    }
+
+
+def promised(place: PodPlace) -> dict[str, str]:
     """What the node promises every container; see docs/design/contracts.md."""
     host, port = place.api_server
     values = {
@@ -133,7 +140,8 @@ def _told(place: PodPlace) -> dict[str, str]:
     return values
 
 
-def _mounts(container: Container, place: PodPlace, values: Mapping[str, str]) -> list[Mount]:
+def volume_mounts(container: Container, place: PodPlace, values: Mapping[str, str]) -> list[Mount]:
+    """Where a container sees which folder. Raises MissingError."""
     mounts = list(place.extra_mounts)
     for mount in container.volume_mounts:
         if mount.name not in place.folders:
@@ -183,11 +191,19 @@ def _limits() -> dict[str, tuple[int, int]]:
     return {"RLIMIT_CORE": (0, hard)}
 
 
-def wants_host_network(pod: Pod, mappings: list[images.Mapping], *, isolated: bool) -> bool:
-    """A Pod is on the host's network by wish, or if all its images are."""
-    if not isolated or pod.spec.host_network:
+def asks_for_host_network(pod: Pod) -> bool | None:
+    """What the Pod itself says; None if it leaves that to its images."""
+    if pod.spec.host_network:
         return True
     wish = pod.metadata.annotations.get("inferway.dev/network", "")
-    if wish in {"host", "pod"}:
-        return wish == "host"
+    return wish == "host" if wish in {"host", "pod"} else None
+
+
+def wants_host_network(pod: Pod, mappings: list[images.Mapping], *, isolated: bool) -> bool:
+    """A Pod is on the host's network by wish, or if all its images are."""
+    if not isolated:
+        return True
+    asked = asks_for_host_network(pod)
+    if asked is not None:
+        return asked
     return bool(mappings) and all(mapping.network == "host" for mapping in mappings)

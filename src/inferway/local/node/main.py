@@ -24,6 +24,7 @@ from inferway.cluster.informer import Informer
 from inferway.cluster.store import Key
 from inferway.local.node import capacity, pickmodule
 from inferway.local.node.addresses import PodAddresses
+from inferway.local.node.containing import remove_leftovers, require_engine
 from inferway.local.node.face import Face
 from inferway.local.node.imagewatch import watch_images
 from inferway.local.node.limits import detect_limits
@@ -62,6 +63,8 @@ async def run(client: KubeClient, options: NodeOptions) -> None:
     async with Launcher() as launcher, Prober() as prober, asyncio.TaskGroup() as group:
         isolation = await _isolation(launcher, options)
         machine = this_machine(options)
+        await require_engine(options, machine)
+        await remove_leftovers(options.state, machine)
         module = await pickmodule.detect(machine.programs.find("envoy"), machine.environment)
         caches = Caches(
             Informer(client, CONFIG_MAPS),

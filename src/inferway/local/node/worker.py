@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from inferway.api import codec
-from inferway.api.pods import Pod
+from inferway.api.pods import Container, Pod
 from inferway.api.resources import PODS
 from inferway.base.errors import InferwayError
 from inferway.cluster.errors import ApiError, NotFoundError
@@ -23,15 +23,17 @@ from inferway.cluster.events import reference
 from inferway.cluster.status import write_status
 from inferway.local.node import images, launching
 from inferway.local.node.addressing import PodAddress, pod_address
+from inferway.local.node.containing import Containing, leaves_pod_network
 from inferway.local.node.environment import MissingError, service_variables
 from inferway.local.node.logreader import last_words
 from inferway.local.node.machine import values as v
-from inferway.local.node.machine.plan import read_plan
+from inferway.local.node.machine.plan import read_plan, restart_counts
 from inferway.local.node.machine.pod import PodMachine
 from inferway.local.node.machine.status import pod_status
 from inferway.local.node.parts import NodeParts
 from inferway.local.node.placing import PodFolder
-from inferway.local.node.sandboxes import Sandbox, SandboxEvent
+from inferway.local.node.podsandbox import PodSandbox
+from inferway.local.node.sandboxes import SandboxEvent
 from inferway.local.node.state import PodRecord, PodRecords
 
 _log = logging.getLogger(__name__)
@@ -44,6 +46,8 @@ STATUS_SETTLE_SECONDS = 0.02
 HOOK_SECONDS_MAX = 3600.0
 # Killing the processes of a Pod takes milliseconds.
 END_SECONDS_MAX = 3.0
+# Exit codes of podman and docker themselves: an error, not executable, not found.
+CLIENT_CODES = (125, 126, 127)
 
 
 class PodWorker:
@@ -61,7 +65,7 @@ class PodWorker:
         self._events: asyncio.Queue[v.Event] = asyncio.Queue()
         self._status_wanted = asyncio.Event()
         self._done = asyncio.Event()
-        self._sandbox: Sandbox | None = None
+        self._sandbox: PodSandbox | None = None
         self._address = PodAddress("", owned=False, bind_ip="")
         self._place: launching.PodPlace | None = None
         self._folder = PodFolder(parts, self._pod, parts.options.state / "pods" / self.uid)
@@ -250,12 +254,12 @@ class PodWorker:
         ]
         isolated = parts.isolation.level != "none"
         host = launching.wants_host_network(self._pod, mappings, isolated=isolated)
+        host = host or leaves_pod_network(parts.table, self._pod, parts.isolation)
         address = "" if host else self._address.ip
         host_name = spec.hostname or self._pod.metadata.name
         try:
-            sandbox = await parts.launcher.create(
-                parts.isolation, address, host_name, self._on_sandbox_event
-            )
+            sandbox = PodSandbox(parts.launcher, self._spawn, self._on_sandbox_event)
+            await sandbox.create(parts.isolation, address, host_name)
         except OSError as error:
             self._put(v.SandboxFailed(str(error)))
             return
@@ -286,8 +290,7 @@ class PodWorker:
     def _on_sandbox_event(self, event: SandboxEvent) -> None:
         match event.kind:
             case "started":
-                identity = f"inferway://{self.uid}-{event.ident}"
-                self._put(v.Started(event.ident, identity, "inferway://local"))
+                self._put(self._started(event.ident))
             case "failed":
                 self._put(v.StartFailed(event.ident, event.reason, event.message))
             case "exited":
@@ -300,11 +303,20 @@ class PodWorker:
                 self._records.remove(self.uid)
                 self._put(v.SandboxGone())
 
+    def _started(self, name: str) -> v.Started:
+        run = self._sandbox.contained.get(name) if self._sandbox is not None else None
+        if run is None:
+            return v.Started(name, f"inferway://{self.uid}-{name}", "inferway://local")
+        identity = f"{run.engine.runtime}://{run.name}"
+        return v.Started(name, identity, run.image_id, run.pulled)
+
     def _last_words(self, name: str, code: int) -> str:
         """The end of the log, for containers that want it as their termination message."""
         state = self._machine.containers[name]
         policy = state.plan.spec.termination_message_policy
-        if code == 0 or policy != "FallbackToLogsOnError":
+        # Here the client of the container engine says why it could not start the container.
+        refused = not state.container_id.startswith("inferway:") and code in CLIENT_CODES
+        if not refused and (code == 0 or policy != "FallbackToLogsOnError"):
             return ""
         path = launching.log_file(self.logs, name, state.restart_count)
         return last_words(path)
@@ -315,8 +327,8 @@ class PodWorker:
         else:
             self._spawn(self._see_end(self._sandbox), "end")
 
-    async def _see_end(self, sandbox: Sandbox) -> None:
-        sandbox.end()
+    async def _see_end(self, sandbox: PodSandbox) -> None:
+        await sandbox.end()
         try:
             async with asyncio.timeout(END_SECONDS_MAX):
                 await sandbox.closed.wait()
@@ -334,6 +346,9 @@ class PodWorker:
         assert self._place is not None
         try:
             await self._folder.look_up_environment(container)
+            if images.runtime_of(self._parts.table, mapping) != "process":
+                await self._start_contained(container, mapping, restart_count)
+                return
             launch = launching.make_launch(
                 container,
                 mapping,
@@ -354,6 +369,21 @@ class PodWorker:
         if self._sandbox is not None:
             group = self._parts.limits.group(self.uid, container)
             self._sandbox.start(name, replace(launch, cgroup=group))
+
+    async def _start_contained(
+        self, container: Container, mapping: images.Mapping, restart_count: int
+    ) -> None:
+        containing = Containing(self._parts, self._folder, self._put)
+        place, sandbox = self._place, self._sandbox
+        assert place is not None
+        if sandbox is None:
+            return
+        try:
+            problem = await containing.start(container, mapping, place, sandbox, restart_count)
+        except OSError as error:
+            problem = images.ImageProblem("CreateContainerError", str(error))
+        if problem is not None:
+            self._put(v.StartFailed(container.name, problem.reason, problem.message))
 
     async def _announce(self, path: str) -> None:
         key = "inferway.dev/pick-socket"
@@ -437,7 +467,7 @@ class PodWorker:
     async def _clean_up(self) -> None:
         sandbox = self._sandbox
         if sandbox is not None:
-            sandbox.end()
+            sandbox.end_pauses()
             sandbox.kill()
         self._records.remove(self.uid)
         self._parts.addresses.release(self.uid)
@@ -457,14 +487,3 @@ class PodWorker:
             return
         except ApiError as error:
             _log.warning("a Pod was not removed", extra={"data": {"error": str(error)}})
-
-
-def restart_counts(raw: Object) -> dict[str, int]:
-    """Restarts so far; a container that ran under an earlier node begins with one more."""
-    status = raw.get("status") or {}
-    counts: dict[str, int] = {}
-    for name in ("containerStatuses", "initContainerStatuses"):
-        for item in status.get(name) or ():
-            ran = bool(item.get("containerID"))
-            counts[str(item.get("name"))] = int(item.get("restartCount") or 0) + int(ran)
-    return counts

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from inferway.api import pods
 
@@ -99,3 +101,14 @@ def read_plan(pod: pods.Pod) -> PodPlan:
         deadline_seconds=None if deadline is None else float(deadline),
         readiness_gates=tuple(gate.condition_type for gate in spec.readiness_gates),
     )
+
+
+def restart_counts(raw: Mapping[str, Any]) -> dict[str, int]:
+    """Restarts so far; a container that ran under an earlier node begins with one more."""
+    status = raw.get("status") or {}
+    counts: dict[str, int] = {}
+    for name in ("containerStatuses", "initContainerStatuses"):
+        for item in status.get(name) or ():
+            ran = bool(item.get("containerID"))
+            counts[str(item.get("name"))] = int(item.get("restartCount") or 0) + int(ran)
+    return counts

@@ -119,8 +119,8 @@ class LoRAAdapterSpec(ApiStruct, frozen=True, kw_only=True):
     ] = False
     min_residency: Annotated[
         Duration,
-        field("How long a copy stays at least before it makes room for another.", default="10s"),
-    ] = "10s"
+        field("How long a copy stays at least before it makes room for another.", default="3s"),
+    ] = "3s"
 
 
 class AdapterEndpoint(ApiStruct, frozen=True, kw_only=True):
@@ -139,8 +139,7 @@ class AdapterEndpoint(ApiStruct, frozen=True, kw_only=True):
     placed: Annotated[
         bool,
         field(
-            "Whether placement has loaded it. What somebody else has loaded is never unloaded.",
-            required=True,
+            "Whether placement has loaded it. What somebody else has loaded is never unloaded."
         ),
     ] = False
     source: Annotated[str, field("What it was loaded from, if placement did.")] = ""

@@ -14,8 +14,10 @@ import msgspec
 
 from inferway.scheduling.snapshot import Endpoint
 
-# Also inside the text of a shell's command. More digits are a mistake.
+# vLLM tells these in metrics only after a request, or never. They may stand inside the text of a
+# shell's command; more digits are a mistake.
 _MAX_LORAS = re.compile(r"(?:^|\s)--max-loras[=\s]+(\d{1,6})(?!\S)")
+_MAX_CPU_LORAS = re.compile(r"(?:^|\s)--max-cpu-loras[=\s]+(\d{1,6})(?!\S)")
 # Which target ports of a Pod really serve; both names of the annotation.
 ACTIVE_PORTS = ("llm-d.ai/active-ports", "inference.networking.k8s.io/active-ports")
 
@@ -122,13 +124,13 @@ def endpoints_of(pool: Pool, pods: Iterable[Pod]) -> list[Endpoint]:
         if not _ready(pod) or not _selected(pool, pod):
             continue
         active = _active_ports(pod)
-        places = _max_loras(pod)
+        places = _number(pod, _MAX_LORAS), _number(pod, _MAX_CPU_LORAS)
         for port in pool.ports:
             if active is not None and port not in active:
                 continue
             host = f"[{pod.status.podIP}]" if ":" in pod.status.podIP else pod.status.podIP
             labels = pod.metadata.labels or {}
-            found.append(Endpoint(f"{host}:{port}", pod.metadata.name, labels, places))
+            found.append(Endpoint(f"{host}:{port}", pod.metadata.name, labels, *places))
     return sorted(found, key=lambda endpoint: endpoint.address)
 
 
@@ -153,10 +155,10 @@ def _active_ports(pod: Pod) -> set[int] | None:
     return None
 
 
-def _max_loras(pod: Pod) -> int:
-    """vLLM's flag on the Pod's command lines; a server tells it in metrics only after a request."""
+def _number(pod: Pod, flag: re.Pattern[str]) -> int:
+    """A flag of the engine on the Pod's command lines; 0 without it."""
     for container in pod.spec.containers:
-        found = _MAX_LORAS.search(" ".join([*(container.command or ()), *(container.args or ())]))
+        found = flag.search(" ".join([*(container.command or ()), *(container.args or ())]))
         if found is not None:
             return int(found[1])
     return 0

@@ -31,13 +31,15 @@ SLOTS_MAX = 4096
 class Endpoint(msgspec.Struct, frozen=True):
     """One server: ``address`` is ``ip:port``; ``name`` is how people know it (pod name).
 
-    ``max_loras`` is what its command line says of its places for adapters; 0: it does not.
+    ``max_loras`` is what its command line says of its places for adapters, ``max_cpu_loras`` of
+    those in host memory; 0: it does not.
     """
 
     address: str
     name: str = ""
     labels: Mapping[str, str] = {}
     max_loras: int = 0
+    max_cpu_loras: int = 0
 
 
 @dataclass(slots=True)

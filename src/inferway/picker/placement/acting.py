@@ -125,7 +125,7 @@ class Acting:
                     "endpoint": action.address,
                     "outcome": outcome.value,
                     "seconds": round(seconds, 3),
-                    "message": message,
+                    "said": message,
                 }
             },
         )

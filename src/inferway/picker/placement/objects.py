@@ -12,7 +12,7 @@ from inferway.base import durations
 from inferway.cluster.store import Key
 from inferway.scheduling.placement.values import Wish
 
-RESIDENCY_SECONDS = 10.0
+RESIDENCY_SECONDS = 3.0
 PICK_TIMEOUT_ANNOTATION = "inferway.dev/pick-timeout"
 # What the gateway gives a pick without the annotation, and the most that it gives.
 PICK_SECONDS = 5.0

@@ -40,7 +40,9 @@ def seen_servers(scheduler: PoolScheduler, targets: Mapping[str, Asked], now: fl
             Seen(
                 address=address,
                 name=c.name[slot],
-                slots=told[address] or usual,
+                # Adapters beyond the device's places are swapped in from host memory, if they
+                # are kept there.
+                slots=max(told[address] or usual, targets[address].endpoint.max_cpu_loras),
                 base_models=frozenset(card.id for card in cards or () if not card.parent),
                 adapters=None
                 if cards is None

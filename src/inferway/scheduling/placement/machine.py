@@ -34,8 +34,9 @@ RETRY_SECONDS_BASE = 1.0
 RETRY_SECONDS_MAX = 60.0
 # A list of models that was asked for before a load can arrive this much after it.
 STALE_LIST_SECONDS = 3.0
-# Requests that outlive this are not waited for: vLLM lets them end after the unload.
-DRAIN_SECONDS_MAX = 30.0
+# Requests that run are not waited for longer, because vLLM lets them end after the unload; those
+# that were sent just now must have arrived.
+DRAIN_SECONDS_MAX = 0.5
 # A server that is away for longer comes back as another one.
 AWAY_SECONDS_MAX = 3600.0
 # A load that was begun before us, or whose end is not known, may end within this time.
@@ -114,6 +115,8 @@ class Placement:
         self.failures: dict[Place, Failure] = {}
         self.names: dict[str, str] = {}
         self.foreign: dict[str, frozenset[str]] = {}
+        # What the ready servers list, for people who wonder about a name.
+        self.base_models: frozenset[str] = frozenset()
         self.last = Plan((), {}, {})
         # How long other pickers may go on choosing a copy after it was said that it leaves.
         self.settle_seconds = 0.0
@@ -248,8 +251,11 @@ class Placement:
         """Why no request can be served by the adapter for now; empty if there is hope."""
         shortage = self.last.short.get(adapter)
         if shortage is Shortage.NO_SERVER:
-            base = self.wishes[adapter].base_model if adapter in self.wishes else ""
-            return f"no ready server has its base model {base!r}" if base else "no ready server"
+            wish = self.wishes.get(adapter)
+            if wish is None or not wish.base_model or not self.base_models:
+                return "the pool has no ready server"
+            have = ", ".join(sorted(self.base_models))
+            return f"no server has the base model {wish.base_model}; the servers have {have}"
         if shortage is not Shortage.BACKING_OFF:
             return ""
         found = [f for (name, _), f in self.failures.items() if name == adapter]
@@ -259,6 +265,7 @@ class Placement:
 
     def _observe(self, seen: Sequence[Seen], now: float) -> None:
         present = {s.address: s for s in seen}
+        self.base_models = frozenset().union(*(s.base_models for s in seen))
         for address, server in present.items():
             self._away.pop(address, None)
             if self.names.get(address, server.name) != server.name:

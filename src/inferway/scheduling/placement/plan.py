@@ -183,7 +183,7 @@ class _Planner:
     def _victim(self, tier: _Tier, wish: Wish, addresses: set[str]) -> Copy | None:
         """The copy that is missed least, among those that may go for this need."""
         found: Copy | None = None
-        best = (math.inf, math.inf, math.inf, "", "")
+        best = (math.inf, math.inf, math.inf, math.inf, "", "")
         for copy in self.victims.values():
             # Where there are more adapters than slots, one that goes makes no room.
             if copy.address not in addresses or self.slots.is_overfull(copy.address):
@@ -193,7 +193,10 @@ class _Planner:
             rank, load = self._rank(copy)
             if tier is _Tier.HOT and rank > 1:
                 continue
-            key = (rank, load, self._usage(copy.adapter).last_used, copy.adapter, copy.address)
+            # One that nobody uses at this moment makes room at once.
+            busy = float(copy.in_flight > 0)
+            last_used = self._usage(copy.adapter).last_used
+            key = (rank, busy, load, last_used, copy.adapter, copy.address)
             if found is None or key < best:
                 found, best = copy, key
         return found
@@ -218,7 +221,7 @@ class _Planner:
             return 0, usage.demand / self.kept[adapter]
         if self.kept[adapter] > 1:
             return 2, usage.demand / self.kept[adapter]
-        return 3, 0.0
+        return 3, usage.demand
 
     def _evict(self, copy: Copy, reason: str) -> None:
         del self.victims[copy.adapter, copy.address]

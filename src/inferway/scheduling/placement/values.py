@@ -29,7 +29,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     # Whether a request may bring the adapter in.
     on_demand: bool = True
     # A copy stays at least this long.
-    residency_seconds: float = 10.0
+    residency_seconds: float = 3.0
 
     @property
     def least(self) -> int:
@@ -42,7 +42,7 @@ class CopyState(StrEnum):
 
     LOADING = "Loading"
     LOADED = "Loaded"
-    # Not chosen for new requests; unloaded when the last one has ended.
+    # Not chosen for new requests; unloaded in a moment.
     DRAINING = "Draining"
     UNLOADING = "Unloading"
 
@@ -66,9 +66,9 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
     No adapter is both in ``foreign`` and a copy of ours.
 
-    ``slots`` are the adapters that its device holds at a time; ``foreign`` are the adapters there
-    that somebody else has loaded, which use slots and are not ours to unload. ``load`` is the
-    number of requests in flight.
+    ``slots`` are the adapters that it keeps at hand, on its device or in host memory; ``foreign``
+    are the adapters there that somebody else has loaded, which use slots and are not ours to
+    unload. ``load`` is the number of requests in flight.
     """
 
     address: str

@@ -126,3 +126,21 @@ def test_settings_that_are_damaged_are_those_of_a_first_start(place: Place) -> N
     (place.state / "node/image-settings.json").write_text('{"engine": "none"}')
     code, text = place.ask("busybox", output="json")
     assert (code, json.loads(text)["argv"]) == (0, ["sh"])
+
+
+def test_an_image_that_a_container_engine_runs(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.own.write_text("images: [{match: [example/app], runtime: podman}]")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code, text = place.ask("example/app:1")
+    assert (code, "podman is not installed [INFERWAY0209]" in text) == (1, True)
+    with pytest.raises(UsageError, match="INFERWAY0209"):
+        command.require_runtime("podman", {})
+    program = tmp_path / "podman"
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
+    code, text = place.ask("example/app:1", "-v", output="json")
+    assert (code, json.loads(text)["argv"]) == (0, [str(program), "run", "example/app:1", "-v"])
+    command.require_runtime("podman", {})
+    assert "the image itself (podman)" in place.ask()[1]

@@ -19,7 +19,6 @@ from inferway.local.node.containerengine import ContainerEngine, ContainerImage
 from inferway.local.node.environment import EnvironmentSources, MissingError
 from inferway.local.node.images import ImageProblem, Mapping, Programs
 from inferway.local.node.launching import Machine
-from inferway.local.node.options import NodeOptions
 from inferway.local.node.sandboxes import Isolation
 
 TESTDATA = Path(__file__).parent / "testdata"
@@ -203,17 +202,16 @@ def machine(find: Callable[[str], str | None]) -> Machine:
     return Machine(Programs(find, "/py"), {"PATH": "/usr/bin:/bin"})
 
 
-async def test_a_runtime_that_is_missing_or_does_not_work(tmp_path: Path, stand: Stand) -> None:
-    options = NodeOptions(state=tmp_path, runtime="podman")
+async def test_a_runtime_that_is_missing_or_does_not_work(stand: Stand) -> None:
     with pytest.raises(UsageError, match="podman is not installed") as caught:
-        await containing.require_engine(options, machine(lambda _: None))
+        await containing.require_engine("podman", machine(lambda _: None))
     assert caught.value.code == "INFERWAY0209"
     stand.answers('echo "Error: no such luck" >&2; exit 125')
     with pytest.raises(UsageError, match="podman does not work: Error: no such luck"):
-        await containing.require_engine(options, machine(lambda _: str(stand.program)))
+        await containing.require_engine("podman", machine(lambda _: str(stand.program)))
     stand.answers("exit 0")
-    await containing.require_engine(options, machine(lambda _: str(stand.program)))
-    await containing.require_engine(NodeOptions(state=tmp_path), machine(lambda _: None))
+    await containing.require_engine("podman", machine(lambda _: str(stand.program)))
+    await containing.require_engine("process", machine(lambda _: None))
     problem = containing.engine_of("docker", machine(lambda _: None))
     assert isinstance(problem, ImageProblem)
     assert "docker is not installed [INFERWAY0209]" in problem.message

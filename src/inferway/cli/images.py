@@ -5,6 +5,7 @@ Reads the files anew, as the node does when they change; needs no running stack.
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 import sys
 from collections.abc import Mapping
@@ -17,13 +18,14 @@ import yaml
 
 from inferway.base.errors import UsageError
 from inferway.cli.state import open_folder
-from inferway.local.node import images
+from inferway.local.node import containing, images
 from inferway.local.node.imagekeeper import (
     ImageKeeper,
     ImageSettings,
     read_settings,
     user_file,
 )
+from inferway.local.node.launching import Machine
 from inferway.local.node.parts import finder
 
 PATTERN_WIDTH_MAX = 44
@@ -66,6 +68,12 @@ def run(question: Question, output: str, env: Mapping[str, str]) -> int:
     for problem in table.problems:
         print(f"inferway: {problem} [INFERWAY0202]", file=sys.stderr)
     return 1 if table.problems or value.get("problem") else 0
+
+
+def require_runtime(runtime: images.Runtime, env: Mapping[str, str]) -> None:
+    """Raises UsageError for a container engine that is missing or does not work."""
+    programs = images.Programs(finder(sys.executable), sys.executable)
+    asyncio.run(containing.require_engine(runtime, Machine(programs, env)))
 
 
 def _settings(node: Path, question: Question, env: Mapping[str, str]) -> ImageSettings:
@@ -151,7 +159,10 @@ def answer_value(
         "env": dict(mapping.env),
     }
     if runtime != "process":
-        return {**value, "argv": [runtime, "run", image, *args]}
+        engine = containing.engine_of(runtime, Machine(programs, {}))
+        if isinstance(engine, images.ImageProblem):
+            return {**value, "problem": {"reason": engine.reason, "message": engine.message}}
+        return {**value, "argv": [engine.program, "run", image, *args]}
     if folders := programs.folders(mapping):
         value["env"]["PATH"] = ":".join([*folders, "$PATH"])
     program = images.resolve(mapping, [], args, programs)

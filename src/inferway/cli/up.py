@@ -20,6 +20,7 @@ from rich.console import Console
 from inferway.base.errors import InferwayError
 from inferway.cli import demo
 from inferway.cli.envoy_binary import require_envoy
+from inferway.cli.images import require_runtime
 from inferway.cli.progress import Steps
 from inferway.cli.stack import StackOptions, running_stack
 from inferway.cli.state import (
@@ -62,6 +63,7 @@ def run(options: UpOptions, env: Mapping[str, str]) -> int:
     """Runs a stack until it is told to stop. Raises InferwayError when it cannot start."""
     folder = open_folder(options.state, env, create=True)
     require_envoy()
+    require_runtime(options.runtime, env)
     console = Console(stderr=True)
     engine = choose(options.engine, options.model, env, empty=options.empty)
     note = EngineNote(engine.engine, engine.why, engine.version, dict(engine.models))

@@ -24,7 +24,6 @@ from inferway.local.node.containerargs import (
 from inferway.local.node.containerengine import ContainerEngine
 from inferway.local.node.launching import Machine
 from inferway.local.node.machine import values as v
-from inferway.local.node.options import NodeOptions
 from inferway.local.node.parts import NodeParts
 from inferway.local.node.placing import PodFolder
 from inferway.local.node.podsandbox import Contained, PodSandbox
@@ -119,16 +118,16 @@ def _not_there(runtime: str) -> str:
     )
 
 
-async def require_engine(options: NodeOptions, machine: Machine) -> None:
+async def require_engine(runtime: images.Runtime, machine: Machine) -> None:
     """Raises UsageError where ``--runtime`` names what this machine does not have."""
-    if options.runtime == "process":
+    if runtime == "process":
         return
-    about = f"--runtime {options.runtime}"
-    engine = engine_of(options.runtime, machine)
+    about = f"--runtime {runtime}"
+    engine = engine_of(runtime, machine)
     if isinstance(engine, images.ImageProblem):
         raise UsageError(
             "INFERWAY0209",
-            f"{options.runtime} is not installed",
+            f"{runtime} is not installed",
             about=about,
             fix="Install it, or leave --runtime out: programs of this machine stand for images.",
         )
@@ -136,9 +135,9 @@ async def require_engine(options: NodeOptions, machine: Machine) -> None:
     if reason:
         raise UsageError(
             "INFERWAY0209",
-            f"{options.runtime} does not work: {reason}",
+            f"{runtime} does not work: {reason}",
             about=about,
-            fix=f"See what `{options.runtime} info` says, or leave --runtime out.",
+            fix=f"See what `{runtime} info` says, or leave --runtime out.",
         )
 
 

@@ -63,7 +63,7 @@ async def run(client: KubeClient, options: NodeOptions) -> None:
     async with Launcher() as launcher, Prober() as prober, asyncio.TaskGroup() as group:
         isolation = await _isolation(launcher, options)
         machine = this_machine(options)
-        await require_engine(options, machine)
+        await require_engine(options.runtime, machine)
         await remove_leftovers(options.state, machine)
         module = await pickmodule.detect(machine.programs.find("envoy"), machine.environment)
         caches = Caches(

@@ -9,8 +9,10 @@ import asyncio
 import os
 import re
 import shlex
+import signal
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -98,6 +100,7 @@ class Shell:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             limit=OUTPUT_LINE_BYTES_MAX,
+            start_new_session=True,
         )
         return self
 
@@ -108,9 +111,10 @@ class Shell:
         trace: TracebackType | None,
     ) -> None:
         process = self._running()
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        # With all that a block has left in the background, which would hold our pipe open.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
 
     def _running(self) -> asyncio.subprocess.Process:
         assert self._process is not None

@@ -43,6 +43,8 @@ class Holder:
 
     def __init__(self, clock: Clock) -> None:
         self.queue = HoldQueue()
+        # Whether requests need not come here; each request asks, so it is a plain attribute.
+        self.passing = True
         # Ends of waiting: ``released``, ``left``, and the reasons of refusals.
         self.ended: Counter[str] = Counter()
         self.waited_seconds = 0.0
@@ -52,11 +54,6 @@ class Holder:
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-
-    @property
-    def passing(self) -> bool:
-        """Whether requests need not wait."""
-        return self.queue.passing
 
     def oldest_seconds(self) -> float:
         """How long the first of the queue has waited."""
@@ -110,6 +107,7 @@ class Holder:
         self._set_timer()
 
     def _set_timer(self) -> None:
+        self.passing = self.queue.passing
         due = self.queue.wake_at
         if self._timer is not None:
             if due == self._timer_at:

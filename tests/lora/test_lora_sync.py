@@ -297,3 +297,67 @@ def test_lists_that_are_none(text: str, reason: str) -> None:
     models, why = models_of(text)
     assert models is None
     assert reason in why
+
+
+@pytest.mark.slow
+async def test_a_server_that_was_restarted_gets_its_adapters_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mount = Mount(tmp_path)
+    async with vllm() as port:
+        mount.want(port, {"food": "repo/food"})
+        async with syncing(mount) as status:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while 'adapter_name="food"} 1.0' not in status.render():
+                    await pause()
+            # Somebody else takes it away, which looks as a restart does.
+            async with (
+                aiohttp.ClientSession() as session,
+                session.post(
+                    f"http://127.0.0.1:{port}/v1/unload_lora_adapter", json={"lora_name": "food"}
+                ) as response,
+            ):
+                assert response.status == 200
+            while "Adapters are lost" not in caplog.text:
+                await pause()
+            await until(port, {"food": "repo/food"})
+    assert 'events_total{reason="AdaptersLost"} 1.0' in status.render()
+
+
+@pytest.mark.slow
+async def test_a_broken_folder_is_told_before_the_server_is_asked(tmp_path: Path) -> None:
+    mount = Mount(tmp_path)
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    async with vllm() as port:
+        mount.want(port, {"food": "repo/food"})
+        async with syncing(mount) as status:
+            await until(port, {"food": "repo/food"})
+            # The new source is broken: the old one serves on.
+            mount.want(port, {"food": str(folder)})
+            while 'reason="BrokenAdapter"} 1.0' not in status.render():
+                await pause()
+            assert await adapters(port) == {"food": "repo/food"}
+            (folder / "adapter_config.json").write_text(
+                '{"r": 1, "lora_alpha": 1, "target_modules": []}'
+            )
+            (folder / "adapter_model.bin").write_text("weights")
+            await until(port, {"food": str(folder)})
+
+
+async def test_a_first_configuration_that_is_refused_is_told_as_an_event(tmp_path: Path) -> None:
+    mount = Mount(tmp_path)
+    mount.write("vLLMLoRAConfig: {hots: x}")
+    status = Status(SystemClock())
+    world = World(
+        path=mount.path,
+        store=tmp_path,
+        status=status,
+        events=PodEvents(None, SystemClock()),
+        fetching=Fetching(open_bucket=open_bucket),
+        clock=SystemClock(),
+    )
+    with pytest.raises(InferwayError, match="did you mean host"):
+        await Pump(Syncer(SCHEDULE), world).run()
+    assert 'events_total{reason="ConfigurationRefused"} 1.0' in status.render()
+    assert "inferway_lora_configuration_valid 0.0" in status.render()

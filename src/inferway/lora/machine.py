@@ -300,7 +300,7 @@ class Syncer:
     def _count_slots(self) -> None:
         models = self._models or {}
         names = {name for name, model in models.items() if model.parent}
-        names |= {adapter.id for adapter in self._wanted()}
+        names |= {a.id for a in self._wanted() if self._failures.get(a.id) is None}
         self._out += self._tell.slots(self._url, len(names), self._slots)
 
     def _is_current(self, adapter: Adapter, root: str) -> bool:

@@ -68,29 +68,35 @@ def unpack(archive: Path, into: Path, limits: Limits) -> None:
 
 def _untar(archive: Path, into: Path, limits: Limits, start: bytes) -> None:
     packed = next((name for magic, name in _PACKED if start.startswith(magic)), "")
-    plain = _plain(archive, packed, into, limits) if packed else archive
+    if not packed:
+        _untar_plain(archive, into, limits)
+        return
+    plain = into.with_name(into.name + ".tar")
     try:
-        with plain.open("rb") as file, _tar(file) as tar:
-            writer = _Writer(into, limits)
-            for member in tar:
-                if member.isdir():
-                    writer.folder(member.name)
-                    continue
-                if not member.isreg():
-                    raise ArchiveError(f"{member.name!r} is a link or a device")
-                content = tar.extractfile(member)
-                assert content is not None
-                writer.file(member.name, content)
+        _unpack_tar(archive, packed, plain, limits)
+        _untar_plain(plain, into, limits)
     finally:
-        if plain is not archive:
-            plain.unlink(missing_ok=True)
+        plain.unlink(missing_ok=True)
 
 
-def _plain(archive: Path, packed: str, into: Path, limits: Limits) -> Path:
-    """The tar file inside a compressed one, beside the folder that it is unpacked into."""
-    path = into.with_name(into.name + ".tar")
+def _untar_plain(archive: Path, into: Path, limits: Limits) -> None:
+    writer = _Writer(into, limits)
+    with archive.open("rb") as file, _tar(file) as tar:
+        for member in tar:
+            if member.isdir():
+                writer.folder(member.name)
+                continue
+            if not member.isreg():
+                raise ArchiveError(f"{member.name!r} is a link or a device")
+            content = tar.extractfile(member)
+            assert content is not None
+            writer.file(member.name, content)
+
+
+def _unpack_tar(archive: Path, packed: str, plain: Path, limits: Limits) -> None:
+    """Makes the tar file inside a compressed one: reads of a plain file can be bounded."""
     size = 0
-    with _opened(archive, packed) as packed_file, path.open("xb") as file:
+    with _opened(archive, packed) as packed_file, plain.open("xb") as file:
         while piece := packed_file.read(PIECE_BYTES):
             size += len(piece)
             # Headers and padding come on top of the files.
@@ -99,7 +105,6 @@ def _plain(archive: Path, packed: str, into: Path, limits: Limits) -> Path:
             if limits.stopped():
                 raise Stopped
             file.write(piece)
-    return path
 
 
 def _tar(file: IO[bytes]) -> tarfile.TarFile:

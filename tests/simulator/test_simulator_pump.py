@@ -20,7 +20,8 @@ class Heard:
         self.steps = 0
         self.done = asyncio.Event()
 
-    def gained(self, tokens: int, at: float, timing: Timing | None) -> None:
+    def gained(self, tokens: int, at: float, ended: float, timing: Timing | None) -> None:
+        assert ended <= at
         self.times.append(at)
         if timing is not None:
             self.done.set()

@@ -182,6 +182,30 @@ def translate(files: tuple[str, ...], to: str, output: str) -> int:
 
 
 @cli.command()
+@click.argument("url")
+@click.option("--model", metavar="NAME", help="A base model of the server (default: its first).")
+@click.option(
+    "--prompts",
+    type=click.IntRange(10, 30),
+    default=30,
+    show_default=True,
+    help="How many prompts to send.",
+)
+@click.option("-o", "--output", metavar="FILE", help="Where the profile goes (default: stdout).")
+@click.option("--force", is_flag=True, help="Write the profile even if the machine was busy.")
+def calibrate(url: str, model: str | None, prompts: int, output: str | None, force: bool) -> int:
+    """Measure a running vLLM and write a speed profile for `inferway simulator`.
+
+    \b
+    inferway calibrate http://127.0.0.1:8000 -o mine.yaml
+    inferway simulator --profile mine.yaml
+    """
+    from inferway.cli import calibrate as command
+
+    return command.run(url, model, prompts, output, force=force)
+
+
+@cli.command()
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
 def version(output: str) -> int:
     """Print the versions of Inferway, Python and Envoy."""

@@ -71,11 +71,11 @@ class Choice:
         generation = self.generation
         return generation.prompts[self.index // generation.choices_per_prompt]
 
-    def gained(self, tokens: int, at: float, timing: Timing | None) -> None:
+    def gained(self, tokens: int, at: float, ended: float, timing: Timing | None) -> None:
         generation = self.generation
         metrics = generation.app.metrics
         if not self.emitted:
-            self.first_at = at
+            self.first_at = ended
             metrics.times.first_token.observe(at - generation.arrived)
             metrics.prompt_tokens += len(self.prompt.tokens)
             cached = timing.cached_tokens if timing else self._cached()
@@ -90,27 +90,27 @@ class Choice:
         begin = self.emitted
         self.emitted += tokens
         if timing is not None:
-            self._finished(timing, at)
+            self._finished(timing, at, ended)
         generation.progressed(self, begin, timing)
 
     def _cached(self) -> int:
         return self.generation.app.engine.cached_tokens(self.engine_id)
 
-    def _finished(self, timing: Timing, at: float) -> None:
+    def _finished(self, timing: Timing, at: float, ended: float) -> None:
         metrics = self.generation.app.metrics
         metrics.finished[self.answer.finish_reason] += 1
-        metrics.times.end_to_end.observe(at - timing.arrived)
+        metrics.times.end_to_end.observe(at - self.generation.arrived)
         metrics.times.queue.observe(timing.scheduled - timing.arrived)
         metrics.times.prefill.observe(self.first_at - timing.scheduled)
-        metrics.times.decode.observe(at - self.first_at)
-        metrics.times.inference.observe(at - timing.scheduled)
+        metrics.times.decode.observe(ended - self.first_at)
+        metrics.times.inference.observe(ended - timing.scheduled)
         metrics.work.preemptions.observe(timing.preemptions)
         metrics.work.computed.observe(len(self.prompt.tokens) - timing.cached_tokens)
         metrics.tokens.request_prompt.observe(len(self.prompt.tokens))
         metrics.tokens.request_generation.observe(self.emitted)
         metrics.tokens.request_max_generation.observe(self.emitted)
         if self.emitted > 1:
-            metrics.times.request_per_token.observe((at - self.first_at) / (self.emitted - 1))
+            metrics.times.request_per_token.observe((ended - self.first_at) / (self.emitted - 1))
 
 
 class Generation:

@@ -15,6 +15,8 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
+import msgspec
+
 from inferway.simulator.engine.engine import Engine
 from inferway.simulator.engine.frontend import Frontend
 from inferway.simulator.engine.values import Request, Step, Timing
@@ -30,8 +32,10 @@ _EARLY_SECONDS = 0.0002
 class Sink(Protocol):
     """Whoever waits for the tokens of one sequence."""
 
-    def gained(self, tokens: int, at: float, timing: Timing | None) -> None:
-        """``tokens`` more at loop time ``at``; ``timing`` comes with the last of them."""
+    def gained(self, tokens: int, at: float, ended: float, timing: Timing | None) -> None:
+        """``tokens`` more at loop time ``at``, of a step that ended at ``ended``; ``timing`` comes
+        with the last of them.
+        """
         ...
 
 
@@ -55,7 +59,7 @@ class EnginePump:
         # Requests that the API server still works on, in order, with the time when it is done.
         self._coming: deque[tuple[float, Request]] = deque()
         # Steps whose outputs the API server still works on, likewise.
-        self._telling: deque[tuple[float, Step]] = deque()
+        self._telling: deque[tuple[float, float, Step]] = deque()
         self._next_id = 0
         self._step: Step | None = None
         self._step_end = 0.0
@@ -116,8 +120,11 @@ class EnginePump:
         """Hands the engine what the API server is done with when a step begins."""
         limit = max(start, now) + _EARLY_SECONDS if self.engine.idle else start
         while self._coming and self._coming[0][0] <= limit:
-            _, request = self._coming.popleft()
+            ready, request = self._coming.popleft()
             if request.id in self._sinks:
+                if ready > request.arrived:
+                    # The engine's own queue begins here.
+                    request = msgspec.structs.replace(request, arrived=ready)
                 self.engine.add(request)
 
     def _over(self, step: Step, at: float, now: float) -> None:
@@ -127,27 +134,27 @@ class EnginePump:
             return
         told = self._frontend.tell(at, len(step.outputs))
         if told <= now + _EARLY_SECONDS and not self._telling:
-            self._deliver(step, told)
+            self._deliver(step, told, at)
             return
-        self._telling.append((told, step))
+        self._telling.append((told, at, step))
         if len(self._telling) == 1:
             self._loop.call_later(max(told - now, _TIMER_SECONDS), self._tell)
 
     def _tell(self) -> None:
         now = self._loop.time()
         while self._telling:
-            told, step = self._telling[0]
+            told, ended, step = self._telling[0]
             if told > now + _EARLY_SECONDS:
                 self._loop.call_later(max(told - now, _TIMER_SECONDS), self._tell)
                 return
             self._telling.popleft()
-            self._deliver(step, told)
+            self._deliver(step, told, ended)
 
-    def _deliver(self, step: Step, at: float) -> None:
+    def _deliver(self, step: Step, at: float, ended: float) -> None:
         for output in step.outputs:
             sink = self._sinks.get(output.id)
             if sink is None:
                 continue
             if output.finished:
                 del self._sinks[output.id]
-            sink.gained(output.tokens, at, step.timings.get(output.id))
+            sink.gained(output.tokens, at, ended, step.timings.get(output.id))

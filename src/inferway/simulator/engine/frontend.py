@@ -13,16 +13,17 @@ from inferway.simulator.engine.profiles import Profile
 class Frontend:
     """When the API server is done with what it is given, in the order in which it is given."""
 
-    __slots__ = ("_free", "_request_seconds", "_token_seconds")
+    __slots__ = ("_free", "_handover_seconds", "_request_seconds", "_token_seconds")
 
     def __init__(self, profile: Profile) -> None:
         self._request_seconds = profile.request_seconds
         self._token_seconds = profile.token_seconds
+        self._handover_seconds = profile.handover_seconds
         self._free = 0.0
 
     def take(self, now: float) -> float:
         """A request comes in; returns when the engine gets it."""
-        return self._work(now, self._request_seconds)
+        return self._work(now, self._request_seconds) + self._handover_seconds
 
     def tell(self, now: float, sequences: int) -> float:
         """A step yields tokens of some sequences; returns when clients get them."""

@@ -42,6 +42,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     # What the API server spends on a request before the engine sees it, and on each token of it.
     request_seconds: float = 0.0
     token_seconds: float = 0.0
+    # From the API server to the engine, in which nobody works.
+    handover_seconds: float = 0.0
     # More than one stands for speculative decoding; the instant profile finishes in one step.
     decode_tokens_per_step: int = 1
     # Bytes of keys and values a token occupies, from which the number of blocks follows.

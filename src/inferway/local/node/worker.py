@@ -316,7 +316,11 @@ class PodWorker:
         policy = state.plan.spec.termination_message_policy
         # Here the client of the container engine says why it could not start the container.
         refused = not state.container_id.startswith("inferway:") and code in CLIENT_CODES
-        if not refused and (code == 0 or policy != "FallbackToLogsOnError"):
+        # A model that does not load is said in the log alone, and vLLM's images ask for nothing.
+        mapping = images.find_mapping(self._parts.table, state.plan.spec.image, pull_never=False)
+        engine = isinstance(mapping, images.Mapping) and mapping.engine == "vllm"
+        wanted = engine or policy == "FallbackToLogsOnError"
+        if not refused and (code == 0 or not wanted):
             return ""
         path = launching.log_file(self.logs, name, state.restart_count)
         return last_words(path)

@@ -143,7 +143,7 @@ def test_the_least_recently_used_one_makes_room() -> None:
         (wish("old", pinned=True), used(900), LONG_AGO),
         (wish("old", replicas_min=1), used(900), LONG_AGO),
         (wish("old"), waited(), LONG_AGO),
-        (wish("old"), used(5), NOW - 5),
+        (wish("old"), used(5), NOW - 2),
     ],
     ids=["pinned", "its minimum", "waited for", "just loaded"],
 )

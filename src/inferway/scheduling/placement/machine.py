@@ -237,6 +237,11 @@ class Placement:
         return actions
 
     @property
+    def claims(self) -> frozenset[Place]:
+        """Places where a load may have happened without our hearing of it."""
+        return frozenset(self._claims)
+
+    @property
     def hidden(self) -> frozenset[Place]:
         """Copies that no new request may be sent to."""
         leaving = [place for place, copy in self.copies.items() if copy.state in LEAVING]

@@ -66,6 +66,11 @@ class Client:
         self._tokens: list[int] = []
         self._sent = 0
 
+    @property
+    def tokens(self) -> list[int]:
+        """Tokens of the server's vocabulary, once it is prepared."""
+        return self._tokens
+
     async def describe(self, model: str | None) -> Server:
         """Who answers. Raises InferwayError."""
         text = await self._metrics()

@@ -1,0 +1,292 @@
+"""Is the simulated server true? The same requests on real vLLM and on the simulated server.
+
+    python -m inferway.bench.replay
+
+Starts two real servers of one core each, calibrates a profile on the first, and replays the same
+requests on a real and a simulated server in turns: times to the first token and to the end are to
+agree within 15 % in the median and 25 % at the 95th percentile. Then each policy chooses between
+two servers of either kind, and the simulated ones are to rank the policies as the real ones do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from inferway.base.errors import InferwayError
+from inferway.bench import calibrate, processes, replay_policies, replay_servers, report
+from inferway.bench.calibrate_probe import Client
+from inferway.bench.replay_load import gap_for
+from inferway.bench.replay_policies import LeastRequests
+from inferway.bench.replay_run import Run, Summary, Times, replay, summarize
+from inferway.bench.replay_trace import REQUESTS, Call, generate, read
+from inferway.simulator import profile_file
+from inferway.simulator.engine.profiles import Profile
+from inferway.simulator.engine.values import EngineConfig
+
+SERVERS = 2
+LOAD = 0.5
+SEED = 7
+# What the figures may differ by, as a share of the real one.
+MEDIAN_MAX = 0.15
+TAIL_MAX = 0.25
+# Policies that differ by less on the real servers have no order.
+RANK_TIE = 0.10
+WARM_UP_CALLS = 12
+FIGURES = (
+    ("ttft_p50", MEDIAN_MAX),
+    ("ttft_p95", TAIL_MAX),
+    ("e2e_p50", MEDIAN_MAX),
+    ("e2e_p95", TAIL_MAX),
+)
+FIDELITY = ("system", "figure", "real_ms", "simulated_ms", "difference_percent", "allowed_percent")
+RANKING = ("system", "real_ttft_mean_ms", "simulated_ttft_mean_ms", "real_rank", "simulated_rank")
+Row = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to replay and where to write."""
+
+    real: tuple[str, ...] = ()
+    python: str | None = None
+    model_folder: str | None = None
+    profile: Path | None = None
+    trace: Path | None = None
+    requests: int = REQUESTS
+    seed: int = SEED
+    load: float = LOAD
+    rounds: int = 1
+    output: Path = Path("build/bench/fidelity.json")
+    keep_profile: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Servers of both kinds, the requests, and how far they are apart for one server."""
+
+    real: Sequence[str]
+    simulated: Sequence[str]
+    model: str
+    calls: Sequence[Call]
+    tokens: Sequence[int]
+    gap: float
+
+
+def fidelity(real: Sequence[Times], simulated: Sequence[Times]) -> list[Row]:
+    """One row per figure: how far the simulated server is from the real one."""
+    ours, theirs = summarize(simulated), summarize(real)
+    rows: list[Row] = []
+    for name, allowed in FIGURES:
+        seen, told = getattr(theirs, name), getattr(ours, name)
+        difference = told / seen - 1.0 if seen else 0.0
+        rows.append(
+            {
+                "system": "one server",
+                "figure": name.replace("_", " "),
+                "real_ms": seen * 1e3,
+                "simulated_ms": told * 1e3,
+                "difference_percent": difference * 100,
+                "allowed_percent": allowed * 100,
+                "ok": abs(difference) <= allowed,
+            }
+        )
+    return rows
+
+
+def ranking(real: Mapping[str, Summary], simulated: Mapping[str, Summary]) -> list[Row]:
+    """One row per policy, by its rank on the real servers."""
+    order = sorted(real, key=lambda name: real[name].ttft_mean)
+    other = sorted(simulated, key=lambda name: simulated[name].ttft_mean)
+    return [
+        {
+            "system": name,
+            "real_ttft_mean_ms": real[name].ttft_mean * 1e3,
+            "simulated_ttft_mean_ms": simulated[name].ttft_mean * 1e3,
+            "real_e2e_mean_ms": real[name].e2e_mean * 1e3,
+            "simulated_e2e_mean_ms": simulated[name].e2e_mean * 1e3,
+            "real_rank": order.index(name) + 1,
+            "simulated_rank": other.index(name) + 1,
+        }
+        for name in order
+    ]
+
+
+def alike(real: Mapping[str, Summary], simulated: Mapping[str, Summary]) -> bool:
+    """Whether every two policies that differ clearly on the real servers have the same order."""
+    for first in real:
+        for second in real:
+            clearly = real[first].ttft_mean * (1.0 + RANK_TIE) < real[second].ttft_mean
+            if clearly and simulated[first].ttft_mean > simulated[second].ttft_mean:
+                return False
+    return True
+
+
+async def know(url: str) -> tuple[str, list[int]]:
+    """The real server's model and tokens of its vocabulary. Raises InferwayError."""
+    async with aiohttp.ClientSession() as session:
+        client = Client(session, url, "replay")
+        model = (await client.describe(None)).model
+        await client.prepare(model)
+        return model, client.tokens
+
+
+class Replays:
+    """Runs replays one after the other; each has prompts that no cache knows."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._number = 0
+
+    def pair(
+        self, servers: int, make: type[LeastRequests] | None, index: int
+    ) -> tuple[list[Times], list[Times]]:
+        """The same requests on real and on simulated servers. Raises InferwayError."""
+        self._number += 1
+        found = []
+        for urls in (self._scene.real, self._scene.simulated):
+            policy = make(servers) if make is not None else replay_policies.policies(servers)[index]
+            scene = self._scene
+            run = Run(
+                scene.calls,
+                scene.tokens,
+                urls[:servers],
+                scene.model,
+                scene.gap / servers,
+                self._number,
+            )
+            found.append(asyncio.run(replay(run, policy)))
+        return found[0], found[1]
+
+
+def compare(scene: Scene, options: Options) -> list[Row]:
+    """All rows. Raises InferwayError."""
+    replays = Replays(scene)
+    real: list[Times] = []
+    simulated: list[Times] = []
+    for number in range(options.rounds):
+        say(f"replay {number + 1} of {options.rounds} on one server of each kind")
+        theirs, ours = replays.pair(1, LeastRequests, 0)
+        real += theirs
+        simulated += ours
+    rows = fidelity(real, simulated)
+    by_policy: tuple[dict[str, Summary], dict[str, Summary]] = ({}, {})
+    for index, policy in enumerate(replay_policies.policies(SERVERS)):
+        say(f"policy {policy.name} on {SERVERS} servers of each kind")
+        for kind, times in zip(by_policy, replays.pair(SERVERS, None, index), strict=True):
+            kind[policy.name] = summarize(times)
+    rows += ranking(*by_policy)
+    rows.append({"system": "policies ranked alike", "ok": alike(*by_policy)})
+    return rows
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def profile_of(url: str, options: Options, folder: Path) -> Path:
+    """The profile to compare with: the one that was named, or a fresh one. Raises InferwayError."""
+    if options.profile is not None:
+        return options.profile
+    found = asyncio.run(calibrate.measure(calibrate.CalibrateOptions(url, force=True), say))
+    path = options.keep_profile or folder / "profile.yaml"
+    calibrate.write(path, calibrate.document(found))
+    say(f"mean error of the fit {found.fit.error:.0%}; equal prompts {found.fit.spread:.0%} apart")
+    return path
+
+
+def engine_config(profile: Profile) -> EngineConfig:
+    """The engine that both kinds of server have under the replay's flags."""
+    return EngineConfig(
+        block_size_tokens=profile.block_size_tokens, sequences_max=replay_servers.SEQUENCES
+    )
+
+
+@contextmanager
+def real_servers(options: Options, folder: Path) -> Iterator[Sequence[str]]:
+    """The real servers that were named, or our own. Raises InferwayError."""
+    if options.real:
+        yield options.real
+        return
+    real = replay_servers.find_real(os.environ, options.python, options.model_folder)
+    say("starting real servers, which takes a minute or two")
+    with replay_servers.real_servers(real, SERVERS, folder) as urls:
+        yield urls
+
+
+def measure(options: Options, folder: Path) -> tuple[dict[str, object], list[Row]]:
+    """The machine and all rows. Raises InferwayError."""
+    calls = (
+        read(options.trace, options.requests)
+        if options.trace
+        else generate(options.seed, options.requests)
+    )
+    with real_servers(options, folder) as urls:
+        path = profile_of(urls[0], options, folder)
+        profile = profile_file.load(str(path), ())
+        model, tokens = asyncio.run(know(urls[0]))
+        gap = gap_for(profile, engine_config(profile), calls, options.load)
+        say(f"{len(calls)} requests, one each {gap * 1e3:.0f} ms for one server")
+        with replay_servers.simulated_servers(path, SERVERS, folder, model) as simulated:
+            for kind in (urls, simulated):
+                warm = Run(calls[:WARM_UP_CALLS], tokens, kind, model, gap, 0)
+                asyncio.run(replay(warm, replay_policies.RoundRobin(SERVERS)))
+            load_before = os.getloadavg()[0]
+            rows = compare(Scene(urls, simulated, model, calls, tokens, gap), options)
+    machine = processes.machine() | {
+        "gap_ms": round(gap * 1e3, 1),
+        "load_average_before": load_before,
+        "load_average_after": os.getloadavg()[0],
+    }
+    return machine, rows
+
+
+def parse(argv: Sequence[str]) -> Options:
+    """The command line as options. Raises SystemExit with code 2."""
+    defaults = Options()
+    parser = argparse.ArgumentParser(prog="python -m inferway.bench.replay", description=__doc__)
+    add = parser.add_argument
+    add("--real", nargs=SERVERS, default=(), metavar="URL", help="real servers that run already")
+    add("--python", default=None, help="the Python of an environment with vLLM")
+    add("--model-folder", default=None, help="the model to serve (default: random-qwen2)")
+    add("--profile", type=Path, default=None, help="a profile to use in place of a fresh one")
+    add("--keep-profile", type=Path, default=None, help="where the fresh profile goes")
+    add("--trace", type=Path, default=None, help="a Mooncake trace in place of the seed")
+    add("--requests", type=int, default=defaults.requests)
+    add("--seed", type=int, default=defaults.seed)
+    add("--load", type=float, default=defaults.load, help="share of the time a server is busy")
+    add("--rounds", type=int, default=defaults.rounds)
+    add("--output", type=Path, default=defaults.output)
+    words = vars(parser.parse_args(argv))
+    words["real"] = tuple(url.rstrip("/") for url in words["real"])
+    return Options(**words)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints the tables and writes the file; 1 where a figure is outside of its bounds."""
+    options = parse(argv)
+    try:
+        with tempfile.TemporaryDirectory(prefix="inferway-replay-") as folder:
+            machine, rows = measure(options, Path(folder))
+    except InferwayError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    report.write(options.output, machine, rows)
+    report.show("Simulated server against real vLLM", FIDELITY, [r for r in rows if "figure" in r])
+    report.show("Policies over two servers", RANKING, [r for r in rows if "real_rank" in r])
+    wrong = [row for row in rows if row.get("ok") is False]
+    print(f"ranked alike: {rows[-1]['ok']}; also in {options.output}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

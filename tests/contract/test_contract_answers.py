@@ -13,7 +13,7 @@ import contract_cases
 import contract_shape
 import pytest
 from contract_cases import Case
-from contract_differences import DIFFERENCES
+from contract_differences import DIFFERENCES, FLAGS
 from contract_target import Target
 from contract_wire import ask
 
@@ -72,3 +72,9 @@ async def test_adapters_come_and_go(target: Target) -> None:
 def test_the_record_has_an_answer_to_every_question() -> None:
     for group in contract_cases.groups():
         assert list(contract_cases.answers(group)) == list(contract_cases.cases(group))
+
+
+def test_every_reason_for_a_difference_is_told_to_users() -> None:
+    page = (contract_cases.DATA.parents[2] / "docs/reference/simulator.md").read_text()
+    for difference in (*DIFFERENCES.values(), *FLAGS.values()):
+        assert difference.reason in page

@@ -145,6 +145,7 @@ async def test_redirects_are_followed_and_endless_ones_given_up(tmp_path: Path) 
         (200, b"x" * 2_000_000, "", Reason.BAD_ARCHIVE, "more than 1000000 bytes"),
         (200, packed({"../evil": b"x"}), "", Reason.BAD_ARCHIVE, "leads outside"),
     ],
+    ids=["gone", "down", "html", "checksum", "no-adapter", "large", "outside"],
 )  # fmt: skip
 async def test_what_is_wrong_is_a_problem_and_leaves_nothing(
     tmp_path: Path, status: int, body: bytes, checksum: str, reason: Reason, words: str

@@ -10,7 +10,8 @@ from itertools import pairwise
 import pytest
 
 from inferway.lora.config import Config, parse
-from inferway.lora.machine import PREPARING_MAX, SLOTS_ROUNDS, Syncer
+from inferway.lora.fetches import PREPARING_MAX
+from inferway.lora.machine import SLOTS_ROUNDS, Syncer
 from inferway.lora.messages import (
     AdapterState,
     Answered,

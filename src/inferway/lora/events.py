@@ -162,6 +162,8 @@ class PodEvents:
                 return f"status {response.status}"
         except TimeoutError:
             return f"no answer within {POST_SECONDS_MAX:g} s"
+        except aiohttp.ClientConnectorError as error:
+            return f"the API server cannot be reached: {error.os_error.strerror}"
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return str(error) or type(error).__name__
 

@@ -19,6 +19,7 @@ from collections import deque
 
 from inferway.lora import plan
 from inferway.lora.config import Config
+from inferway.lora.fetches import Fetches
 from inferway.lora.messages import (
     Answered,
     CheckHealth,
@@ -28,9 +29,7 @@ from inferway.lora.messages import (
     Listed,
     ListModels,
     Load,
-    Model,
     Place,
-    Prepare,
     Prepared,
     ReadSlots,
     Request,
@@ -53,11 +52,10 @@ from inferway.lora.reasons import (
     refusal,
 )
 from inferway.lora.retry import Failures
+from inferway.lora.served import Served
 from inferway.lora.source import FETCHED, Adapter, served_path
 from inferway.lora.teller import Teller
 
-# Downloads share one line and one disk; two keep both busy while a third party is slow.
-PREPARING_MAX = 2
 # Until the server has told its slots (vLLM does with the first request for an adapter), it is
 # asked once in so many rounds: a minute with the published trigger.
 SLOTS_ROUNDS = 12
@@ -81,17 +79,13 @@ class Syncer:
         self._more = False
         self._healthy = False
         self._wait_since: float | None = None
-        self._models: dict[str, Model] | None = None
-        self._slots = 0
+        self._served = Served(self._place.store)
         self._rounds_without_slots = 0
         self._failures = Failures(schedule.trigger_seconds)
+        self._fetches = Fetches(self._place.store)
+        # A load whose end was an error of the engine, or none; see _judge_suspect.
         self._suspect: tuple[Load, Answer] | None = None
-        # Paths to go back to: what an id had before an attempt to replace it.
-        self._restore: dict[str, str] = {}
-        self._ready: set[Adapter] = set()
-        self._preparing: set[Adapter] = set()
-        # Roots that the server reports for paths which were loaded from here.
-        self._roots: dict[tuple[str, str], str] = {}
+        # Folders of the store that were kept at the last look.
         self._kept: frozenset[str] | None = None
 
     def handle(self, event: Event) -> list[Command]:
@@ -114,10 +108,10 @@ class Syncer:
             case Answered():
                 self._answered(event)
         if self._config is not None:
-            report = self._tell.report(
-                self._config, self._models, self._failures, (self._healthy, self._slots)
+            server = (self._healthy, self._served.slots)
+            self._out += self._tell.report(
+                self._config, self._served.models, self._failures, server
             )
-            self._out += report
         return self._out
 
     # The configuration
@@ -136,8 +130,8 @@ class Syncer:
             self._url = url
         wanted = {adapter.id: adapter for adapter in event.config.wanted}
         self._failures.keep_equal(wanted)
-        self._ready &= set(wanted.values())
-        self._restore = {n: path for n, path in self._restore.items() if n in wanted}
+        self._fetches.keep(wanted.values())
+        self._served.keep_restores(wanted)
         self._changed = True
         self._rounds_without_slots = 0
         self._out += self._tell.configured(self._url, event.config)
@@ -149,37 +143,27 @@ class Syncer:
         """Another address is another server."""
         self._healthy = False
         self._wait_since = None
-        self._models = None
-        self._slots = 0
+        self._served = Served(self._place.store)
         self._suspect = None
-        self._restore = {}
-        self._roots = {}
         self._plan.clear()
 
     # Folders of fetched adapters
 
     def _prepare(self, now: float) -> None:
         """Fetches begin as soon as they are known, also while the server starts."""
-        assert self._config is not None
-        for adapter in self._config.wanted:
-            if len(self._preparing) >= PREPARING_MAX:
-                return
-            if (
-                adapter.kind in FETCHED
-                and adapter not in self._ready
-                and adapter not in self._preparing
-                and not self._is_current(adapter, self._root(adapter.id))
-                and not self._failures.pausing(adapter.id, now)
-            ):
-                self._preparing.add(adapter)
-                self._out.append(Prepare(adapter, served_path(adapter, self._place.store)))
+        self._out += self._fetches.begin(
+            self._wanted(),
+            lambda adapter: (
+                self._failures.pausing(adapter.id, now)
+                or self._served.is_current(adapter, self._served.root(adapter.id))
+            ),
+        )
 
     def _prepared(self, event: Prepared) -> None:
-        self._preparing.discard(event.adapter)
-        assert self._config is not None
-        if event.adapter in self._config.wanted:
+        wanted = event.adapter in self._wanted()
+        self._fetches.ended(event.adapter, event.problem is None and wanted)
+        if wanted:
             if event.problem is None:
-                self._ready.add(event.adapter)
                 self._more = True
                 if self._busy is None:
                     self._begin()
@@ -254,10 +238,10 @@ class Syncer:
             self._out.append(Wake(event.now + self._schedule.trigger_seconds))
             return
         assert self._config is not None
-        self._out += self._tell.listed(self._url, self._config, self._models, event.models)
-        self._models = event.models
-        self._roots = {key: root or self._root(key[0]) for key, root in self._roots.items()}
-        if self._slots or self._rounds_without_slots % SLOTS_ROUNDS:
+        before = self._served.models
+        self._served.take(event.models)
+        self._out += self._tell.listed(self._url, self._config, before, event.models)
+        if self._served.slots or self._rounds_without_slots % SLOTS_ROUNDS:
             self._rounds_without_slots += 1
             self._start_plan(event.now)
         else:
@@ -265,50 +249,39 @@ class Syncer:
             self._send(ReadSlots(self._url))
 
     def _slots_read(self, event: Slots) -> None:
-        self._slots = event.slots
+        self._served.slots = event.slots
         if self._changed:
             self._begin()
         else:
             self._start_plan(event.now)
 
-    def _root(self, name: str) -> str:
-        model = (self._models or {}).get(name)
-        return model.root if model else ""
-
     def _start_plan(self, now: float) -> None:
         assert self._config is not None
-        assert self._models is not None
+        models = self._served.models
+        assert models is not None
         self._prepare(now)
         self._count_slots()
         known = plan.Known(
             url=self._url,
             place=self._place,
-            models=self._models,
-            restore=self._restore,
-            ready=frozenset(self._ready),
-            is_current=self._is_current,
+            models=models,
+            restore=self._served.restore,
+            ready=self._fetches.ready,
+            is_current=self._served.is_current,
             pausing=lambda name: self._failures.pausing(name, now),
             failed_before=lambda name: self._failures.get(name) is not None,
         )
         self._plan = deque(plan.make(self._config, known))
         for adapter in self._config.wanted:
-            model = self._models.get(adapter.id)
-            if model is not None and self._is_current(adapter, model.root):
+            root = self._served.root(adapter.id)
+            if root and self._served.is_current(adapter, root):
                 self._failures.forget(adapter.id)
         self._next(now)
 
     def _count_slots(self) -> None:
-        models = self._models or {}
-        names = {name for name, model in models.items() if model.parent}
+        names = self._served.adapters()
         names |= {a.id for a in self._wanted() if self._failures.get(a.id) is None}
-        self._out += self._tell.slots(self._url, len(names), self._slots)
-
-    def _is_current(self, adapter: Adapter, root: str) -> bool:
-        """Whether the server has this very source. A server may report a root of its own making
-        for it; that root is then remembered from the first list after the load.
-        """
-        path = served_path(adapter, self._place.store)
-        return root == path or (root != "" and self._roots.get((adapter.id, path)) == root)
+        self._out += self._tell.slots(self._url, len(names), self._served.slots)
 
     def _next(self, now: float) -> None:
         """The next step of the plan, or rest."""
@@ -325,8 +298,9 @@ class Syncer:
 
     def _tidy(self) -> None:
         assert self._config is not None
-        kept = plan.kept_folders(self._config, self._models or {}, self._place.store)
-        kept |= frozenset(self._restore.values())
+        models = self._served.models or {}
+        kept = plan.kept_folders(self._config, models, self._place.store)
+        kept |= frozenset(self._served.restore.values())
         if kept != self._kept:
             self._kept = kept
             self._out.append(Tidy(kept))
@@ -335,19 +309,19 @@ class Syncer:
 
     def _loaded(self, load: Load, event: Answered) -> None:
         name, answer = load.adapter.id, event.answer
-        restoring = self._restore.get(name) == load.path
+        restoring = self._served.restore.get(name) == load.path
         if event.problem is not None:
             self._load_failed(event.now, load, event.problem, asked=False)
         elif answer.status == 200 or (already_loaded(answer) and not load.in_place):
             self._load_done(load, restoring)
-        elif already_loaded(answer) and restoring and self._root(name) == load.path:
+        elif already_loaded(answer) and restoring and self._served.root(name) == load.path:
             # A server that cannot load in place has not hurt what it has.
             self._load_done(load, restoring)
         elif already_loaded(answer):
             # The server cannot load in place: a gap is what is left.
-            old = self._root(name)
+            old = self._served.root(name)
             if old and not restoring:
-                self._restore[name] = old
+                self._served.restore[name] = old
             self._plan.extendleft((_again(load), Unload(self._url, name)))
         elif answer.status == 0 or answer.status >= 500:
             # The next look at the server's health tells a refusal from a death.
@@ -360,43 +334,30 @@ class Syncer:
 
     def _load_done(self, load: Load, restoring: bool) -> None:
         name = load.adapter.id
-        self._restore.pop(name, None)
-        self._set_root(name, load.path)
+        self._served.loaded(name, load.path)
         if restoring and load.path != served_path(load.adapter, self._place.store):
             self._out += self._tell.restored(name, load.path)
             return
         self._failures.forget(name)
-        self._roots[(name, load.path)] = ""
         self._out += self._tell.loaded(load)
-
-    def _set_root(self, name: str, path: str | None) -> None:
-        """What the server has under a name, until it lists its models again."""
-        self._roots = {key: root for key, root in self._roots.items() if key[0] != name}
-        models = dict(self._models or {})
-        parent = next(iter(plan.bases(models)), "")
-        if path is None:
-            models.pop(name, None)
-        else:
-            models[name] = Model(path, parent or "unknown")
-        self._models = models
 
     def _load_failed(self, now: float, load: Load, problem: Problem, *, asked: bool = True) -> None:
         name = load.adapter.id
-        if self._restore.get(name) == load.path:
+        if self._served.restore.get(name) == load.path:
             # What worked does not come back; the new source gets its turn again in its own time.
-            del self._restore[name]
+            del self._served.restore[name]
             self._out += self._tell.not_restored(name, problem)
             return
         hurt = asked and load.in_place and problem.reason not in BEFORE_ANY_CHANGE
-        old = self._root(name)
+        old = self._served.root(name)
         if hurt and old:
-            self._restore[name] = old
-        if name in self._restore:
+            self._served.restore[name] = old
+        if name in self._served.restore:
             hurt = True
             self._more = True
         fetched = load.adapter.kind in FETCHED
         if fetched and problem.reason is Reason.SOURCE_NOT_FOUND:
-            self._ready.discard(load.adapter)
+            self._fetches.gone(load.adapter)
             if asked:
                 what = f"the server does not see {load.path}; is the volume mounted in both?"
                 problem = Problem(problem.reason, what)
@@ -410,7 +371,7 @@ class Syncer:
         name, answer = unload.name, event.answer
         if answer.status == 200 or already_gone(answer):
             self._failures.forget(name)
-            self._set_root(name, None)
+            self._served.unloaded(name)
             self._out += self._tell.unloaded(name)
         else:
             # A load of the same name would meet the old adapter, so it waits as well.
@@ -419,7 +380,7 @@ class Syncer:
                 for step in self._plan
                 if not (isinstance(step, Load) and step.adapter.id == name)
             )
-            self._restore.pop(name, None)
+            self._served.restore.pop(name, None)
             adapter = next((a for a in self._wanted() if a.id == name), None)
             allowed = not no_endpoint(answer) and answer.status not in (401, 403)
             text = inner_text(answer.text) or f"status {answer.status}"

@@ -162,8 +162,23 @@ static void take(struct usage *usage, char byte) {
   }
 }
 
+/* Where the next byte is that can matter in a string; most of an answer is text. */
+static size_t through_string(const char *data, size_t at, size_t length) {
+  while (at < length && data[at] != '"' && data[at] != '\\' && data[at] != '\n' &&
+         data[at] != '\r') {
+    at++;
+  }
+  return at;
+}
+
 void usage_feed(struct usage *usage, const char *data, size_t length) {
   for (size_t at = 0; at < length; at++) {
+    if (usage->state == STRING) {
+      at = through_string(data, at, length);
+      if (at == length) {
+        return;
+      }
+    }
     /* JSON has no line ends inside of strings, so an event's document ends with its line. */
     if (usage->events && (data[at] == '\n' || data[at] == '\r')) {
       begin(usage);

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-BUILDER = Path(__file__).parent.parent.parent / "tools" / "build_native.py"
+ROOT = Path(__file__).parent.parent.parent
+BUILDER = ROOT / "tools" / "build_native.py"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,3 +35,13 @@ def pick_module(tmp_path_factory: pytest.TempPathFactory) -> str:
         pytest.skip("no C compiler")
     assert (folder / "libinferway_pick.so").exists(), done.stderr
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def c_compiler() -> str:
+    """The compiler that the builder takes."""
+    names = (os.environ.get("CC") or "cc gcc clang").split()
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip("no C compiler")
+    return found

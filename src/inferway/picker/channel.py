@@ -18,7 +18,7 @@ from inferway.picker import frames
 from inferway.picker.frames import Broken, Cancelled, FrameMachine, Question, Report
 from inferway.picker.peers import PickPeers, peer_of
 from inferway.picker.service import Chosen, Later, Reply, Told
-from inferway.scheduling.events import Finished
+from inferway.scheduling.events import Doubted, Finished
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +65,10 @@ class ChannelProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        for pick in self._picks.values():
+            if pick is not None:
+                # It may run on, but nobody will tell how it ends: reports are this connection's.
+                self._server.settle(Doubted(pick))
         self._picks.clear()
         for leave in self._leave.values():
             leave()

@@ -100,7 +100,7 @@ class FrameMachine:
                 self._greeted = True
                 at = len(GREETING)
             at = self._frames(data, at, found)
-        except (ValueError, struct.error, KeyError) as error:
+        except (ValueError, struct.error) as error:
             self._broken = True
             found.append(Broken(f"The pick channel can not be understood: {error}"))
             return found
@@ -141,8 +141,8 @@ def _call(data: bytes, start: int, end: int) -> Callout:
     headers = dict(zip(texts[1::2], texts[2::2], strict=False))
     get = headers.get
     return Callout(
-        headers[b":method"],
-        b"/pick/%b%b" % (texts[0], headers[b":path"]),
+        get(b":method", b""),
+        b"/pick/%b%b" % (texts[0], get(b":path", b"")),
         data[body:end],
         get(b"x-request-id", b""),
         get(b"x-gateway-inference-objective") or get(b"x-llm-d-inference-objective", b""),

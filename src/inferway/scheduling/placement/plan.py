@@ -188,7 +188,7 @@ class _Planner:
             # Where there are more adapters than slots, one that goes makes no room.
             if copy.address not in addresses or self.slots.is_overfull(copy.address):
                 continue
-            if not self._may_go(copy, tier, wish.adapter):
+            if not self._may_go(copy):
                 continue
             rank, load = self._rank(copy)
             if tier is _Tier.HOT and rank > 1:
@@ -201,16 +201,13 @@ class _Planner:
                 found, best = copy, key
         return found
 
-    def _may_go(self, copy: Copy, tier: _Tier, need: str) -> bool:
+    def _may_go(self, copy: Copy) -> bool:
         wish, usage = self.view.wishes[copy.adapter], self._usage(copy.adapter)
         if wish.pinned or self.now - copy.since < wish.residency_seconds:
             return False
-        if usage.waiting_since < math.inf or self.kept[copy.adapter] <= wish.least:
-            return False
-        # A slot goes only from the longer unused to the more recently asked for, never back.
-        if tier is _Tier.WAITED_FOR and self.kept[copy.adapter] == 1:
-            return usage.last_used < self._usage(need).last_used
-        return True
+        # Who waits keeps what it has, so that two adapters can not take a slot from each other
+        # without new requests in between.
+        return usage.waiting_since == math.inf and self.kept[copy.adapter] > wish.least
 
     def _rank(self, copy: Copy) -> tuple[int, float]:
         """0 more copies than demand asks for, 1 cold, 2 one of several, 3 the last one."""

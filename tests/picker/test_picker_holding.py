@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 from fake_server import FakeServer
+from test_picker_channel import Proxy
+from test_picker_frames import CANCEL, frame, question
 from test_picker_process import BASE, DEADLINE_SECONDS, ask, picker_for, until
 
 from inferway.picker.annotations import HOLD_REQUESTS, HOLD_TIMEOUT, hold_limits
@@ -112,6 +114,63 @@ async def test_a_picker_that_stops_answers_those_that_wait() -> None:
         status, headers, body = await waiting
     assert (status, headers["x-should-retry"]) == (DECIDED_UNAVAILABLE_STATUS, "true")
     assert b"stopping" in body
+
+
+@pytest.mark.slow
+async def test_on_the_channel_one_leaves_and_the_others_wait_on() -> None:
+    async with empty_pool(**{HOLD_TIMEOUT: "30s"}) as (picker, server):
+        reader, writer = await asyncio.open_connection("127.0.0.1", picker.ports["pick"])
+        proxy = Proxy(reader, writer)
+        body = json.dumps(BODY).encode()
+        writer.write(b"".join(question(number, body) for number in (1, 2, 3)))
+        await until(lambda: len(picker.hold.queue) == 3)
+        writer.write(frame(CANCEL, 2))
+        await until(lambda: len(picker.hold.queue) == 2)
+        picker.set_endpoints([Endpoint(server.address, "a")])
+        answers = [await proxy.answer() for _ in range(2)]
+        assert [(number, verdict) for number, verdict, _, _ in answers] == [(1, 1), (3, 1)]
+        assert sum(picker.scheduler.in_flight().values()) == 2
+        # Who is gone leaves with all that it asked.
+        picker.set_endpoints([])
+        writer.write(question(4, body))
+        await until(lambda: len(picker.hold.queue) == 1)
+        writer.transport.abort()
+        await until(lambda: len(picker.hold.queue) == 0)
+        assert picker.hold.ended["left"] == 2
+
+
+@pytest.mark.slow
+async def test_a_wait_for_an_adapter_may_follow_and_can_be_left() -> None:
+    async with empty_pool(**{HOLD_TIMEOUT: "30s"}) as (picker, server):
+        adapters = SlowAdapters()
+        picker.pool.adapters = adapters
+        reader, writer = await asyncio.open_connection("127.0.0.1", picker.ports["pick"])
+        body = b'{"model":"new-adapter"}'
+        writer.write(
+            b"POST /pick/ns/p/v1/completions HTTP/1.1\r\ncontent-length: %d\r\n\r\n%b"
+            % (len(body), body)
+        )
+        await until(lambda: len(picker.hold.queue) == 1)
+        picker.set_endpoints([Endpoint(server.address, "a")])
+        await until(lambda: picker.scheduler.models.serving != {} and len(picker.hold.queue) == 0)
+        await until(lambda: adapters.waiting == 1)
+        writer.close()
+        await until(lambda: adapters.waiting == 0)
+        del reader
+
+
+class SlowAdapters:
+    """Adapters that are never loaded; counts who waits."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+
+    def enter(self, model: str, told: object) -> int:
+        self.waiting += 1
+        return self.waiting
+
+    def leave(self, key: int) -> None:
+        self.waiting -= 1
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, TypeAlias
 
 import msgspec
@@ -145,16 +146,25 @@ class _Waiter:
         self._service = service
         self._asked = asked
         self._done: Callable[[Reply], None] = _nobody
+        # How to leave what the request waits in.
+        self.leave: Callable[[], None] | None = None
 
     def start(self, done: Callable[[Reply], None]) -> bool:
         self._done = done
         return True
 
+    def cancel(self) -> None:
+        if self.leave is not None:
+            self.leave()
+
     def released(self) -> None:
         reply = self._service.again(self._asked)
         if not isinstance(reply, Later):
             self._done(reply)
-        elif not reply.start(self._done):
+            return
+        # It waits on, for an adapter or for what the servers tell.
+        self.leave = reply.cancel
+        if not reply.start(self._done):
             self._done(reply.otherwise)
 
     def refused(self, refusal: Refuse) -> None:
@@ -318,7 +328,8 @@ class PickService:
             return self.hold_refused(key, asked.request_id)
         # Who has entered waits, so that the other answer is never taken.
         otherwise = Refused(FinalAnswer(503, "The request was not held."), asked.request_id)
-        return Later(waiter.start, otherwise, lambda: hold.leave(key))
+        waiter.leave = partial(hold.leave, key)
+        return Later(waiter.start, otherwise, waiter.cancel)
 
     def again(self, asked: Asked) -> Reply | Later:
         """Decides for a request that has waited."""

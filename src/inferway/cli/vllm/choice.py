@@ -7,6 +7,7 @@ on this machine is downloaded by the environment's own Hugging Face client, in t
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,6 +118,7 @@ def _default(known: Mapping[str, str]) -> Path | None:
 
 def _downloaded(item: Wanted, record: EngineRecord, env: Mapping[str, str]) -> Wanted:
     """Fetches a model by its name; its progress goes to the terminal."""
+    print(f"Downloading {item.name} from Hugging Face", file=sys.stderr)
     own = {name: value for name, value in env.items() if name != "PYTHONPATH"}
     result = subprocess.run(
         [record.python, "-c", DOWNLOAD_SCRIPT, item.name],

@@ -31,6 +31,16 @@ from inferway.local.node.sandboxes import Isolation
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerStart:
+    """What is to be started, and where."""
+
+    container: Container
+    mapping: images.Mapping
+    place: launching.PodPlace
+    restart_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Containing:
     """Starts the containers of one Pod; ``put`` takes events of the Pod's machine."""
 
@@ -38,51 +48,57 @@ class Containing:
     folder: PodFolder
     put: Callable[[v.Event], None]
 
-    async def start(
-        self,
-        container: Container,
-        mapping: images.Mapping,
-        place: launching.PodPlace,
-        sandbox: PodSandbox,
-        restart_count: int,
-    ) -> images.ImageProblem | None:
-        """Fetches the image and starts the container, or says why not. Raises MissingError,
-        InferwayError, OSError."""
-        parts = self.parts
-        runtime = images.runtime_of(parts.table, mapping)
-        engine = engine_of(runtime, parts.machine)
+    async def start(self, wish: ContainerStart, sandbox: PodSandbox) -> images.ImageProblem | None:
+        """Fetches the image and starts the container, or says why not.
+
+        Raises MissingError, InferwayError, OSError.
+        """
+        container = wish.container
+        engine = engine_of(images.runtime_of(self.parts.table, wish.mapping), self.parts.machine)
         if isinstance(engine, images.ImageProblem):
             return engine
         image = await engine.image(
             container.image,
             container.image_pull_policy,
-            parts.steady.now,
+            self.parts.steady.now,
             lambda: self.put(v.Pulling(container.name)),
         )
         if isinstance(image, images.ImageProblem):
             return image
-        uid = self.folder.pod.metadata.uid
-        network = self._network(container, mapping, sandbox)
-        name = sandbox.next_name(uid, container.name)
-        call = ContainerCall(
+        async with sandbox.starting:
+            network = self._network(container, wish.mapping, sandbox)
+            name = sandbox.next_name(self.folder.pod.metadata.uid, container.name)
+            call = self._call(engine, name, container, network)
+            sources = self.folder.environment()
+            launch = make_container(
+                container, wish.mapping, wish.place, sources, call, wish.restart_count
+            )
+            Path(launch.log).parent.mkdir(parents=True, exist_ok=True)
+            _remember(self.parts.options.state, engine.runtime)
+            publishes = network.mode == "publish"
+            run = Contained(engine, name, image.ident, image.pulled, publishes)
+            await sandbox.start_contained(container.name, launch, run)
+            if publishes:
+                # The next container joins the network that this one makes.
+                await sandbox.until_running(container.name, run)
+        return None
+
+    def _call(
+        self, engine: ContainerEngine, name: str, container: Container, network: ContainerNetwork
+    ) -> ContainerCall:
+        pod = self.folder.pod
+        uid = pod.metadata.uid
+        return ContainerCall(
             program=engine.program,
             name=name,
             image=container.image,
             network=network,
-            labels={LABEL_STATE: state_label(parts.options.state), LABEL_POD: uid},
+            labels={LABEL_STATE: state_label(self.parts.options.state), LABEL_POD: uid},
             client=engine.environment,
-            host_name=self.folder.pod.spec.hostname or self.folder.pod.metadata.name,
-            with_limits=_may_limit(parts, runtime),
-            pod_security=self.folder.pod.spec.security_context,
+            host_name=pod.spec.hostname or pod.metadata.name,
+            with_limits=_may_limit(self.parts, engine.runtime),
+            pod_security=pod.spec.security_context,
         )
-        sources = self.folder.environment()
-        launch = make_container(container, mapping, place, sources, call, restart_count)
-        Path(launch.log).parent.mkdir(parents=True, exist_ok=True)
-        _remember(parts.options.state, runtime)
-        publishes = network.mode == "publish"
-        run = Contained(engine, name, image.ident, image.pulled, publishes)
-        await sandbox.start_contained(container.name, launch, run)
-        return None
 
     def _network(
         self, container: Container, mapping: images.Mapping, sandbox: PodSandbox

@@ -43,14 +43,16 @@ class PodSandbox:
     ) -> None:
         self.closed = asyncio.Event()
         self.contained: dict[str, Contained] = {}
+        self.starting = asyncio.Lock()
+        """Held by whoever starts a container of an engine."""
         self._inner: Sandbox | None = None
         self._outer: Sandbox | None = None
         self._launcher = launcher
         self._spawn = spawn
         self._notify = notify
         self._serial = 0
-        self._running: set[str] = set()
-        self._making = asyncio.Lock()
+        self._settled: dict[str, asyncio.Event] = {}
+        """By the name of a run: set when its container runs or has ended."""
         self._removals = 0
         self._none_removed = asyncio.Event()
         self._none_removed.set()
@@ -93,7 +95,7 @@ class PodSandbox:
             if event.kind == "exited":
                 self._tell_started(SandboxEvent("started", event.ident), run)
             del self.contained[event.ident]
-            self._running.discard(run.name)
+            self._settled.pop(run.name).set()
             self._remove(run)
             self._notify(event)
 
@@ -122,8 +124,9 @@ class PodSandbox:
             await asyncio.sleep(RUNNING_LOOK_SECONDS)
 
     def _tell_started(self, event: SandboxEvent, run: Contained) -> None:
-        if self.contained.get(event.ident) is run and run.name not in self._running:
-            self._running.add(run.name)
+        settled = self._settled.get(run.name)
+        if self.contained.get(event.ident) is run and settled is not None and not settled.is_set():
+            settled.set()
             self._notify(event)
 
     def _on_gone(self) -> None:
@@ -133,6 +136,8 @@ class PodSandbox:
                 half.end()
                 return
         left, self.contained = list(self.contained.values()), {}
+        for settled in self._settled.values():
+            settled.set()
         for one in left:
             self._remove(one)
         if not self.closed.is_set():
@@ -146,13 +151,19 @@ class PodSandbox:
 
     async def start_contained(self, ident: str, launch: Launch, contained: Contained) -> None:
         """Starts a container in its engine. Raises OSError."""
-        async with self._making:
-            # Containers of a Pod start side by side; they share one pause.
-            if self._outer is None:
-                isolation = Isolation("none")
-                self._outer = await self._launcher.create(isolation, "", "", self.on_event)
+        assert self.starting.locked(), "containers of a Pod that start side by side share a pause"
+        if self._outer is None:
+            isolation = Isolation("none")
+            self._outer = await self._launcher.create(isolation, "", "", self.on_event)
         self.contained[ident] = contained
+        self._settled[contained.name] = asyncio.Event()
         self._outer.start(ident, launch)
+
+    async def until_running(self, ident: str, run: Contained) -> None:
+        """Returns when a container runs, or has ended."""
+        settled = self._settled.get(run.name)
+        if self.contained.get(ident) is run and settled is not None:
+            await settled.wait()
 
     def signal(self, ident: str, number: int) -> None:
         """The client passes signals on, but for the last one."""

@@ -23,7 +23,7 @@ from inferway.cluster.events import reference
 from inferway.cluster.status import write_status
 from inferway.local.node import images, launching
 from inferway.local.node.addressing import PodAddress, pod_address
-from inferway.local.node.containing import Containing, leaves_pod_network
+from inferway.local.node.containing import ContainerStart, Containing, leaves_pod_network
 from inferway.local.node.environment import MissingError, service_variables
 from inferway.local.node.logreader import last_words
 from inferway.local.node.machine import values as v
@@ -383,7 +383,8 @@ class PodWorker:
         if sandbox is None:
             return
         try:
-            problem = await containing.start(container, mapping, place, sandbox, restart_count)
+            wish = ContainerStart(container, mapping, place, restart_count)
+            problem = await containing.start(wish, sandbox)
         except OSError as error:
             problem = images.ImageProblem("CreateContainerError", str(error))
         if problem is not None:

@@ -355,7 +355,7 @@ class PickService:
         self._watcher.rewritten(rule.rewrite, request.model, model)
         if model == request.model:
             return request, b""
-        cut = splice.splice(call.body, model)
+        cut = splice.splice(call.body, model, named=bool(request.model))
         if cut is None:
             return request, b""
         return msgspec.structs.replace(request, model=model), cut

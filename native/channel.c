@@ -17,6 +17,9 @@
 
 #define ADDRESS_BYTES_MAX 1024
 #define READ_BYTES 65536
+/* A channel that nobody uses any more sends its last reports for so long. */
+#define FAREWELL_MILLISECONDS 1000
+#define NANOSECONDS(milliseconds) ((milliseconds)*1000000LL)
 
 enum frame_kind { FRAME_PICK = 1, FRAME_DONE = 2, FRAME_CANCEL = 3, FRAME_ANSWER = 4 };
 
@@ -45,7 +48,7 @@ struct channel {
   int socket;          /* -1: not connected */
   bool trying;         /* the thread is connecting, and questions wait for how that ends */
   bool broken;         /* the two ends no longer agree on what is open: the connection must end */
-  bool stopping;       /* nobody uses it; the thread frees it */
+  int64_t stopping;    /* since when nobody uses it, or 0; the thread frees it */
   uint64_t connection; /* counts connections */
   struct buffer backlog, reports;
   struct waiting waiting;
@@ -315,6 +318,12 @@ static void fail_late(struct channel *channel) {
   }
 }
 
+static bool said_farewell(const struct channel *channel, int64_t now) {
+  return channel->stopping != 0 &&
+         (channel->backlog.length == 0 ||
+          now - channel->stopping > NANOSECONDS(FAREWELL_MILLISECONDS));
+}
+
 static void serve(struct channel *channel, int to, struct buffer *input) {
   bool alive = true;
   int64_t ticked = now_nanoseconds();
@@ -338,12 +347,12 @@ static void serve(struct channel *channel, int to, struct buffer *input) {
       send_backlog(channel);
     }
     int64_t now = now_nanoseconds();
-    if (now - ticked >= TICK_MILLISECONDS * 1000000LL || channel->stopping) {
+    if (now - ticked >= NANOSECONDS(TICK_MILLISECONDS) || channel->stopping != 0) {
       ticked = now;
       send_reports(channel);
       fail_late(channel);
     }
-    alive = alive && !channel->broken && !channel->stopping;
+    alive = alive && !channel->broken && !said_farewell(channel, now);
     pthread_mutex_unlock(&channel->lock);
   }
 }
@@ -385,9 +394,10 @@ static void *run(void *argument) {
     }
     pthread_mutex_lock(&channel->lock);
     channel->trying = true;
+    stopping = channel->stopping != 0;
     pthread_mutex_unlock(&channel->lock);
     int64_t began = now_nanoseconds();
-    int made = connect_first(channel->address);
+    int made = stopping ? -1 : connect_first(channel->address);
     if (made >= 0) {
       pthread_mutex_lock(&channel->lock);
       channel->socket = made;
@@ -396,10 +406,10 @@ static void *run(void *argument) {
       serve(channel, made, &input);
     }
     /* What accepts and hangs up at once is asked at leisure. */
-    again = made >= 0 && now_nanoseconds() - began >= RECONNECT_MILLISECONDS * 1000000LL;
+    again = made >= 0 && now_nanoseconds() - began >= NANOSECONDS(RECONNECT_MILLISECONDS);
     pthread_mutex_lock(&channel->lock);
     disconnect(channel, again);
-    stopping = channel->stopping;
+    stopping = channel->stopping != 0;
     pthread_mutex_unlock(&channel->lock);
   }
   free(input.memory);
@@ -481,7 +491,7 @@ void channel_put(struct channel *channel) {
   pthread_mutex_unlock(&channels_lock);
   if (last) {
     pthread_mutex_lock(&channel->lock);
-    channel->stopping = true;
+    channel->stopping = now_nanoseconds();
     nudge(channel);
     pthread_mutex_unlock(&channel->lock);
   }

@@ -231,10 +231,10 @@ def test_a_refused_server_ends_with_one_line(
 @pytest.mark.slow
 def test_the_programs_lead_to_vllm(home: EngineHome, tmp_path: Path) -> None:
     python = home.environment / "bin" / "python"
-    python.write_text('#!/bin/sh\necho "$@" $HF_HUB_CACHE\n')
+    python.write_text('#!/bin/sh\necho "$@" $HF_HUB_CACHE $VLLM_CACHE_ROOT\n')
     known = models.known_models(home, tmp_path / "none")
     for _ in range(2):
-        folder = programs.write_programs(tmp_path / "engine", str(python), known)
+        folder = programs.write_programs(tmp_path / "engine", str(python), known, "/c")
 
     def said(*words: str) -> str:
         result = subprocess.run(
@@ -244,7 +244,7 @@ def test_the_programs_lead_to_vllm(home: EngineHome, tmp_path: Path) -> None:
         return result.stdout.strip()
 
     place = f"--model {home.models / 'random-qwen2'} --served-model-name random-qwen2"
-    started = f"-m vllm.entrypoints.openai.api_server {place} {tmp_path / 'engine' / 'hub'}"
+    started = f"-m vllm.entrypoints.openai.api_server {place} {tmp_path / 'engine' / 'hub'} /c"
     assert said("sh", "-c", "vllm serve random-qwen2") == started
     module = "vllm.entrypoints.openai.api_server"
     assert said(str(folder / "python3"), "-m", module, "--model", "random-qwen2") == started

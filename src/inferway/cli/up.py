@@ -105,7 +105,7 @@ def _programs(folder: StateFolder, engine: Choice) -> Path | None:
     if engine.engine != "vllm":
         return None
     try:
-        return write_programs(folder.engine, engine.python, engine.models)
+        return write_programs(folder.engine, engine.python, engine.models, engine.cache)
     except OSError as error:
         raise unusable(folder.engine, error) from None
 

@@ -37,6 +37,7 @@ class Choice:
     why: str
     version: str = ""
     python: str = ""
+    cache: str = ""
     models: Mapping[str, str] = field(default_factory=dict)
     served: Wanted | None = None
 
@@ -108,7 +109,9 @@ def _vllm(
     if asked:
         # The guide's requests name this model, whatever answers them.
         named.setdefault(models.GUIDE_MODEL, str(served.folder))
-    return Choice("vllm", why, record.version, record.python, known | named, served)
+    return Choice(
+        "vllm", why, record.version, record.python, str(home.cache), known | named, served
+    )
 
 
 def _default(known: Mapping[str, str]) -> Path | None:

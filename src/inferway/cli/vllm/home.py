@@ -40,6 +40,10 @@ class EngineHome:
         return self.root / "models"
 
     @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    @property
     def record_file(self) -> Path:
         return self.root / "engine.json"
 

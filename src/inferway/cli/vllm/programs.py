@@ -25,6 +25,8 @@ class EngineConfig(msgspec.Struct, frozen=True, rename="camel"):
     python: str
     hub: str
     models: dict[str, str]
+    cache: str = ""
+    """Where vLLM keeps what it found out about models; it saves half a minute at each start."""
 
 
 VLLM_SCRIPT = """\
@@ -44,13 +46,13 @@ exec {python} "$@"
 """
 
 
-def write_programs(folder: Path, python: str, models: Mapping[str, str]) -> Path:
+def write_programs(folder: Path, python: str, models: Mapping[str, str], cache: str) -> Path:
     """Makes everything below ``folder``; returns the folder of the programs."""
     shutil.rmtree(folder, ignore_errors=True)
     programs, hub, config = folder / "bin", folder / "hub", folder / "engine.json"
     programs.mkdir(parents=True)
     write_hub(hub, models)
-    config.write_bytes(msgspec.json.encode(EngineConfig(python, str(hub), dict(models))))
+    config.write_bytes(msgspec.json.encode(EngineConfig(python, str(hub), dict(models), cache)))
     own, vllm = shlex.quote(sys.executable), programs / "vllm"
     _write(vllm, VLLM_SCRIPT.format(python=own, config=shlex.quote(str(config))))
     script = PYTHON_SCRIPT.format(vllm=shlex.quote(str(vllm)), python=shlex.quote(python))

@@ -61,6 +61,8 @@ def plan(words: Sequence[str], env: Mapping[str, str], config: EngineConfig) -> 
         options += ["--host", env["INFERWAY_POD_IP"]]
     if not _has(rest, "--shutdown-timeout") and _knows_shutdown_timeout(config.python):
         options += ["--shutdown-timeout", str(DRAIN_SECONDS)]
+    if config.cache:
+        own.setdefault("VLLM_CACHE_ROOT", config.cache)
     own = DEFAULTS | own | {"HF_HUB_CACHE": config.hub, "HF_HUB_OFFLINE": "1"}
     return Call([config.python, "-m", SERVER_MODULE, *options], own, folder)
 

@@ -156,7 +156,8 @@ class World:
         if isinstance(command, ReadSlots):
             return Slots(now, 2 if fault == "none" else 0)
         if not up:
-            return Answered(now, Answer(0, "refused", lost=fault == "died"))
+            died = fault == "died"
+            return Answered(now, Answer(0, "refused", lost=died, refused=not died))
         if fault == "error":
             return Answered(now, Answer(500, "try again"))
         if isinstance(command, Load):

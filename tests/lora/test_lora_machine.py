@@ -485,6 +485,27 @@ def test_another_server_is_known_nothing_of() -> None:
     assert noted(talk.last) == []
 
 
+def test_an_answer_of_the_server_before_says_nothing_of_the_new_one() -> None:
+    talk = Talk(Config(wanted=(FOOD,)))
+    assert talk.listed(0, BASE) == [load(FOOD)]
+    assert talk.configure(1, Config(port=9, wanted=(FOOD,))) == []
+    assert talk.answer(1, OK) == [CheckHealth("http://localhost:9")]
+    assert not reported(talk.configure(1, Config(port=9)) or talk.last)
+    talk.answer(1, Answer(200))
+    talk.say(Listed(1, BASE))
+    assert noted(talk.last) == []
+
+
+def test_a_server_that_was_gone_before_a_load_did_not_die_of_it() -> None:
+    talk = Talk(Config(wanted=(FOOD2,)))
+    talk.listed(0, loaded(FOOD))
+    assert talk.answer(0, Answer(0, "refused", refused=True)) == [CheckHealth(URL)]
+    assert talk.answer(0, Answer(0, "refused", refused=True)) == [Wake(2)]
+    assert "ServerDied" not in noted(talk.last)
+    assert talk.say(Woken(2)) == [CheckHealth(URL)]
+    assert talk.listed(2, BASE) == [load(FOOD2)]
+
+
 def test_localhost_is_replaced_where_it_does_not_reach_the_pod() -> None:
     for host, expected in (("localhost", "127.77.1.5"), ("vllm.svc", "vllm.svc")):
         syncer = Syncer(Schedule(), Place(localhost="127.77.1.5"))

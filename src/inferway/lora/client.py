@@ -89,8 +89,9 @@ class ServerClient:
         except TimeoutError:
             return Answer(0, f"no answer within {seconds_max:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            lost = not isinstance(error, aiohttp.ClientConnectorError)
-            return Answer(0, str(error) or type(error).__name__, lost)
+            refused = isinstance(error, aiohttp.ClientConnectorError)
+            text = str(error) or type(error).__name__
+            return Answer(0, text, lost=not refused, refused=refused)
 
 
 def models_of(text: str) -> tuple[dict[str, Model] | None, str]:
@@ -121,5 +122,5 @@ def _reason(answer: Answer) -> Answer:
     inner = error.get("message") if isinstance(error, dict) else error
     for found in (inner, document.get("message"), document.get("detail")):
         if isinstance(found, str):
-            return Answer(answer.status, found, answer.lost)
+            return msgspec.structs.replace(answer, text=found)
     return answer

@@ -189,7 +189,10 @@ class Syncer:
 
     def _answered(self, event: Answered) -> None:
         busy, self._busy = self._busy, None
-        if isinstance(busy, CheckHealth):
+        if busy is not None and busy.url != self._url:
+            # What another server did says nothing of this one.
+            self._begin()
+        elif isinstance(busy, CheckHealth):
             self._health(event.now, event.answer)
         elif isinstance(busy, Load):
             self._loaded(busy, event)
@@ -223,6 +226,9 @@ class Syncer:
         if self._suspect is None:
             return
         (load, answer), self._suspect = self._suspect, None
+        if answer.refused:
+            # The server was gone before.
+            return
         problem = refusal(answer)
         if not alive:
             what = f"the server died while it loaded the adapter ({problem.what})"
@@ -249,11 +255,11 @@ class Syncer:
             self._send(ReadSlots(self._url))
 
     def _slots_read(self, event: Slots) -> None:
-        self._served.slots = event.slots
         if self._changed:
             self._begin()
-        else:
-            self._start_plan(event.now)
+            return
+        self._served.slots = event.slots
+        self._start_plan(event.now)
 
     def _start_plan(self, now: float) -> None:
         assert self._config is not None

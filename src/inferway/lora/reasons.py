@@ -55,12 +55,14 @@ class Problem(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True):
     """What a server said; ``status`` 0 is no answer, and ``text`` says why.
 
-    ``lost`` tells a connection that broke from one that was too slow or never came about.
+    ``lost`` is a connection that broke, ``refused`` one that never came about; neither of the two
+    is an answer that took too long.
     """
 
     status: int
     text: str = ""
     lost: bool = False
+    refused: bool = False
 
 
 _WRAPPED = re.compile(

@@ -12,12 +12,15 @@ import pytest
 from fake_server import FakeServer
 from test_picker_process import BASE, DEADLINE_SECONDS, ask, picker_for
 
+from inferway.api.codec import encode
 from inferway.api.inference import INFERENCE_GROUP
 from inferway.api.resources import INFERENCE_MODEL_REWRITES, LEGACY_INFERENCE_MODEL_REWRITES
+from inferway.base.clock import SystemClock
 from inferway.cluster import kubeconfig
 from inferway.cluster.client import KubeClient
 from inferway.cluster.store import Key
 from inferway.local.apiserver.server import ApiServer, ApiServerOptions
+from inferway.picker.rewrite_status import Complaint, condition
 from inferway.picker.rewrites import RewriteWatcher, decode_rewrite, table_of
 from inferway.picker.run import Picker
 from inferway.scheduling.rewrite import RewriteTable, Target, draw
@@ -46,7 +49,7 @@ def rule(*models: str, **targets: int | None) -> dict[str, Any]:
     return made
 
 
-def table(*objects: Any) -> tuple[RewriteTable | None, dict[str, list[str]]]:
+def table(*objects: Any) -> tuple[RewriteTable | None, dict[str, list[Complaint]]]:
     return table_of([decode_rewrite(one) for one in objects], "p", INFERENCE_GROUP)
 
 
@@ -56,7 +59,7 @@ def test_an_object_as_rules() -> None:
     assert made.rule_for("n") is made.rule_for("m")
     assert made.exact["m"].targets == (Target("m", 90), Target("canary", 10))
     assert made.rule_for("anything") == made.generic
-    assert wrong == {}
+    assert wrong == {"r": []}
 
 
 def test_other_pools_are_left_alone() -> None:
@@ -75,7 +78,11 @@ def test_other_pools_are_left_alone() -> None:
 )
 def test_what_is_wrong_is_said(one: Any, said: str) -> None:
     _, wrong = table(one)
-    assert said in wrong["r"][0]
+    assert said in wrong["r"][0].text
+    made = condition(decode_rewrite(one), wrong["r"], "2026-01-01T00:00:00Z")
+    assert made is not None
+    assert said in made.message
+    assert (made.status == "True") is wrong["r"][0].harmless
 
 
 def apply(picker: Picker, *objects: Any) -> None:
@@ -133,6 +140,24 @@ async def test_a_body_without_a_model_needs_a_generic_rule() -> None:
         assert (await ask(picker, b""))[0] == 400
 
 
+def test_a_condition_is_written_once_and_keeps_its_time() -> None:
+    one = rewrite("r", rule("m", x=1))
+    one["metadata"]["generation"] = 3
+    first = condition(decode_rewrite(one), [], "2026-01-01T00:00:00Z")
+    assert first is not None
+    assert (first.status, first.reason, first.observed_generation) == ("True", "Accepted", 3)
+    one["status"] = {"conditions": [encode(first)]}
+    assert condition(decode_rewrite(one), [], "2026-01-02T00:00:00Z") is None
+    one["metadata"]["generation"] = 4
+    second = condition(decode_rewrite(one), [], "2026-01-02T00:00:00Z")
+    assert second is not None
+    assert second.last_transition_time == first.last_transition_time
+    bad = condition(decode_rewrite(one), [Complaint("no")], "2026-01-02T00:00:00Z")
+    assert bad is not None
+    assert (bad.status, bad.reason) == ("False", "Invalid")
+    assert bad.last_transition_time == "2026-01-02T00:00:00Z"
+
+
 class Told:
     def __init__(self) -> None:
         self.table: RewriteTable | None = None
@@ -162,7 +187,7 @@ async def test_both_groups_are_followed(tmp_path: Path) -> None:
         asyncio.TaskGroup() as tasks,
     ):
         key = Key("default", "p")
-        watcher = RewriteWatcher(client, key, INFERENCE_GROUP, told.apply)
+        watcher = RewriteWatcher(client, key, INFERENCE_GROUP, told.apply, SystemClock())
         work = tasks.create_task(watcher.run())
         await watcher.synced.wait()
         assert told.table is None
@@ -176,6 +201,16 @@ async def test_both_groups_are_followed(tmp_path: Path) -> None:
         two["metadata"]["namespace"] = "default"
         await client.create(LEGACY_INFERENCE_MODEL_REWRITES, two)
         await told.until_target("n", "old")
+        for kind, name in (
+            (INFERENCE_MODEL_REWRITES, "one"),
+            (LEGACY_INFERENCE_MODEL_REWRITES, "two"),
+        ):
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                async for event in client.watch(kind, namespace="default", resource_version="0"):
+                    conditions = event.object.get("status", {}).get("conditions", [{}])
+                    if conditions[0].get("status") == "True":
+                        assert event.object["metadata"]["name"] == name
+                        break
         await client.delete(INFERENCE_MODEL_REWRITES, "one", "default")
         await told.until_target("m", None)
         work.cancel()

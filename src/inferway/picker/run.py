@@ -152,7 +152,9 @@ class Picker:
                     client, self.key, group, self.set_endpoints, self.set_annotations
                 )
                 work.append(tasks.create_task(self.watcher.run(), name="watch"))
-                self.rewrites = RewriteWatcher(client, self.key, group, self.set_rewrites)
+                self.rewrites = RewriteWatcher(
+                    client, self.key, group, self.set_rewrites, self._clock
+                )
                 work.append(tasks.create_task(self.rewrites.run(), name="watch rewrites"))
                 place = f"{own_address(client, self._options)}:{self.ports['metrics']}"
                 name = f"{place}/{self._identity}"

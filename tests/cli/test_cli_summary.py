@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from inferway.cli import summary
+from inferway.cli import state, status, summary
 
 
 def node(*, ready: str = "True", **annotations: str) -> dict[str, Any]:
@@ -72,3 +72,36 @@ def test_a_gateway_without_an_address_has_no_url() -> None:
     row = summary.gateway(bare, 0)
     assert (row.url, row.programmed) == ("", False)
     assert row.message
+
+
+def pod(state: dict[str, Any], last: dict[str, Any]) -> dict[str, Any]:
+    status = {"name": "vllm", "state": state, "lastState": last}
+    meta = {"namespace": "default", "name": "p"}
+    return {"metadata": meta, "status": {"containerStatuses": [status]}}
+
+
+LOOPS = {"waiting": {"reason": "CrashLoopBackOff"}}
+
+
+@pytest.mark.parametrize(
+    ("pods", "said"),
+    [
+        ([], ""),
+        ([{"metadata": {"namespace": "default", "name": "p"}}], ""),
+        ([pod({"running": {}}, {"terminated": {"exitCode": 143}})], ""),
+        ([pod(LOOPS, {"terminated": {"exitCode": 1, "message": "no model\n"}})], "no model"),
+        ([pod(LOOPS, {"terminated": {"exitCode": 9}})], "exit code 9"),
+        ([pod(LOOPS, {})], "exit code unknown"),
+    ],
+)
+def test_a_container_that_ends_again_and_again_is_told_with_its_last_words(
+    pods: list[Any], said: str
+) -> None:
+    expected = f"vllm of Pod default/p: {said}" if said else ""
+    assert summary.crash(pods) == expected
+
+
+def test_the_engine_is_told_with_its_reason() -> None:
+    assert status.engine_text(state.EngineNote()) == "simulated vLLM"
+    note = state.EngineNote("vllm", "asked for", "0.32.0")
+    assert status.engine_text(note) == "vLLM 0.32.0 (asked for)"

@@ -29,6 +29,7 @@ ADAPTER_SOURCE = "SriSanth2345/Qwen-1.5B-Tweet-Generations"
 SERVER_SECONDS_MAX = 900
 LOOK_AGAIN_SECONDS = 0.5
 REQUEST_SECONDS_MAX = 120
+PAUSE_SECONDS = 0.5
 # A change of the ConfigMap is visible through the gateway within this.
 ADAPTER_SECONDS_MAX = 15.0
 
@@ -157,7 +158,7 @@ def model_servers(*, replicas: int) -> str:
     """The guide's Deployment and ConfigMap, of a size for tests."""
     text = (ROOT / "examples" / "guide" / "1-model-server.yaml").read_text()
     changes = {
-        "  replicas: 1": f"  replicas: {replicas}",
+        "  replicas: 1": f"  replicas: {replicas}\n  progressDeadlineSeconds: 3600",
         "initialDelaySeconds: 180": "initialDelaySeconds: 1",
         'VLLM_CPU_KVCACHE_SPACE\n              value: "4"': (
             'VLLM_CPU_KVCACHE_SPACE\n              value: "1"'
@@ -213,6 +214,9 @@ async def under_load(stack: VllmStack, streams: int = 3) -> AsyncIterator[Load]:
             except (OpenAIError, AssertionError) as error:
                 load.failures.append(f"{type(error).__name__}: {error}")
             load.first.set()
+            # A pause, since a server that computes all the time leaves none of two cores to others.
+            waiting = asyncio.wait_for(over.wait(), PAUSE_SECONDS)
+            await asyncio.gather(waiting, return_exceptions=True)
 
     async with stack.client() as client, asyncio.TaskGroup() as group:
         for number in range(streams):

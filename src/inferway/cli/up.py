@@ -65,9 +65,9 @@ def run(options: UpOptions, env: Mapping[str, str]) -> int:
     require_envoy()
     require_runtime(options.runtime, env)
     console = Console(stderr=True)
-    engine = choose(options.engine, options.model, env, empty=options.empty)
-    note = EngineNote(engine.engine, engine.why, engine.version, dict(engine.models))
     with held(folder), claimed_network(folder) as network:
+        engine = choose(options.engine, options.model, env, empty=options.empty)
+        note = EngineNote(engine.engine, engine.why, engine.version, dict(engine.models))
         own_record(folder, network, empty=options.empty, engine=note)
         _log_to(folder, env.get("INFERWAY_LOG_LEVEL", "info"))
         stack = StackOptions(

@@ -97,6 +97,15 @@ def test_a_fit_finds_the_profile_that_made_the_numbers() -> None:
     assert found.spread == 0.0
 
 
+def test_jitter_is_told_from_the_gaps_between_tokens() -> None:
+    probe = Probe(1, 16, 32)
+    even = Seen(probe, 0.01, 0.01, 0.0, 1.0, (0.010,) * 31)
+    assert fit([even, even], ApiCost(), Profile()).profile.jitter_share == 0.0
+    gaps = tuple(0.010 * 1.2 ** (n % 5 - 2) for n in range(31))
+    uneven = Seen(probe, 0.01, 0.01, 0.0, 1.0, gaps)
+    assert 0.1 < fit([uneven], ApiCost(), Profile()).profile.jitter_share < 0.4
+
+
 def test_spread_is_how_far_equal_probes_are_apart() -> None:
     probe = Probe(1, 16, 32)
     steps = [Seen(probe, 0.0, step, 0.0, 1.0) for step in (0.010, 0.016, 0.012)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 import pytest
@@ -222,6 +223,18 @@ def test_a_prefill_costs_its_pairs_and_an_adapter_costs_its_step() -> None:
     assert [engine.step(0.0).seconds, engine.step(0.0).seconds] == [21, 55 - 21]
     engine.add(Request(id=2, prompt=(7,), output=(1,), arrived=0.0, adapter="a"))
     assert engine.step(0.0).seconds == 1.5
+
+
+def test_jitter_keeps_the_mean_and_is_the_same_every_time() -> None:
+    profile = Profile(base_seconds=0.01, jitter_share=0.3)
+    steps = [profile.jittered(0.01, n) for n in range(4000)]
+    assert steps == [profile.jittered(0.01, n) for n in range(4000)]
+    assert statistics.fmean(steps) == pytest.approx(0.01, rel=0.02)
+    assert statistics.stdev(steps) == pytest.approx(0.003, rel=0.1)
+    # A step of a hundred times the length differs by a tenth of that in proportion.
+    long = [profile.jittered(1.0, n) for n in range(4000)]
+    assert statistics.stdev(long) == pytest.approx(0.03, rel=0.1)
+    assert Profile(base_seconds=0.01).jittered(0.01, 5) == 0.01
 
 
 def test_the_api_server_does_one_thing_at_a_time() -> None:

@@ -6,6 +6,7 @@ negative coefficients: time does not run backwards.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ import msgspec
 from inferway.bench.calibrate_plan import Seen
 from inferway.simulator.engine.profiles import Profile, Work
 
+# Gaps of a sequence from which its jitter is told.
+JITTER_GAPS_MIN = 16
+# Beyond it the machine was busy, and a simulated server should not be.
+JITTER_MAX = 0.5
 # A pivot below it means that two columns say the same.
 _SINGULAR = 1e-18
 
@@ -124,6 +129,7 @@ def fit(seen: Sequence[Seen], cost: ApiCost, like: Profile) -> Fit:
         **_prefill(plain, base),
         **_frontend(plain, cost),
         **_adapter(seen, base + per_sequence),
+        "jitter_share": _jitter(decoding),
     }
     profile: Profile = msgspec.structs.replace(like, **times)
     return Fit(profile, tuple(_checks(seen, profile)), spread(seen))
@@ -131,9 +137,11 @@ def fit(seen: Sequence[Seen], cost: ApiCost, like: Profile) -> Fit:
 
 def _prefill(plain: Sequence[Seen], base: float) -> dict[str, float]:
     alone = [one for one in plain if one.probe.sequences == 1]
-    lengths = {one.probe.prompt_tokens for one in alone}
+    shortest = min((one.probe.prompt_tokens for one in alone), default=0)
     # A short prompt is all base; the longer ones say what a token costs.
-    alone = [one for one in alone if one.probe.prompt_tokens > min(lengths)]
+    alone = [one for one in alone if one.probe.prompt_tokens > shortest]
+    if not alone:
+        return {}
     per_token, per_pair = solve(
         [(one.probe.prompt_tokens, one.probe.prompt_tokens**2 / 2) for one in alone],
         [max(one.prefill - base, base * 0.01) for one in alone],
@@ -150,6 +158,19 @@ def _frontend(plain: Sequence[Seen], cost: ApiCost) -> dict[str, float]:
         "token_seconds": token,
         "handover_seconds": max(overhead - request - token, 0.0),
     }
+
+
+def _jitter(decoding: Sequence[Seen]) -> float:
+    """How much equal steps differ: from the middle of the gaps and their upper sixth, so that a
+    few pauses of the client do not count.
+    """
+    shares = []
+    for one in decoding:
+        gaps = sorted(gap for gap in one.gaps if gap > 0.0)
+        if len(gaps) >= JITTER_GAPS_MIN:
+            middle, upper = gaps[len(gaps) // 2], gaps[len(gaps) * 84 // 100]
+            shares.append(math.log(upper / middle))
+    return min(statistics.median(shares), JITTER_MAX) if shares else 0.0
 
 
 def _adapter(seen: Sequence[Seen], step: float) -> dict[str, float]:

@@ -34,7 +34,8 @@ class Seen:
 
     ``prefill`` and ``step`` are the engine's own means for a sequence: from its first step to its
     first token, and between two tokens. ``overhead`` is what a client waits for a first token
-    beyond the engine. ``running`` is how many sequences were decoding at once.
+    beyond the engine. ``running`` is how many sequences were decoding at once, ``gaps`` are the
+    times between the tokens of one sequence that was alone.
     """
 
     probe: Probe
@@ -42,6 +43,7 @@ class Seen:
     step: float
     overhead: float
     running: float
+    gaps: tuple[float, ...] = ()
 
     @property
     def context_tokens(self) -> float:

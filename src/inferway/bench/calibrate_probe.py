@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import aiohttp
@@ -113,15 +114,17 @@ class Client:
         after = await self._counted(before.finished + probe.sequences)
         spent = {name: after.seconds[name] - before.seconds[name] for name in _TIMES}
         count = probe.sequences
-        span = max(last for _, _, last in answers) - min(first for _, first, _ in answers)
+        span = max(a[-1] for _, a in answers) - min(a[0] for _, a in answers)
         running = min(spent["decode"] / span, count) if span > 0.0 else 1.0
-        waited = sum(first - began for began, first, _ in answers)
+        waited = sum(arrived[0] - began for began, arrived in answers)
+        alone = answers[0][1] if count == 1 else []
         return Seen(
             probe,
             prefill=spent["prefill"] / count,
             step=spent["decode"] / (count * max(probe.output_tokens - 1, 1)),
             overhead=max((waited - spent["prefill"] - spent["queue"]) / count, 0.0),
             running=max(running, 1.0),
+            gaps=tuple(b - a for a, b in pairwise(alone)),
         )
 
     async def counts(self) -> Counts:
@@ -144,8 +147,8 @@ class Client:
                 raise not_vllm(self._url, "it does not count finished requests")
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
-    async def _ask(self, probe: Probe, model: str) -> tuple[float, float, float]:
-        """Sends one prompt; returns when it was sent, and when the first and last token came."""
+    async def _ask(self, probe: Probe, model: str) -> tuple[float, list[float]]:
+        """Sends one prompt; returns when it was sent, and when its tokens came."""
         begin = self._sent * STRIDE_TOKENS % max(len(self._tokens) - probe.prompt_tokens, 1)
         self._sent += 1
         body = {
@@ -158,20 +161,21 @@ class Client:
             "stream": True,
         }
         began = time.perf_counter()
-        first = last = 0.0
+        arrived: list[float] = []
         try:
             async with self._session.post(self._url + "/v1/completions", json=body) as response:
                 if response.status != 200:
                     raise not_vllm(self._url, f"a prompt is refused: {await response.text()}")
-                async for line in response.content:
-                    if line.startswith(b"data: {"):
-                        last = time.perf_counter()
-                        first = first or last
+                arrived = [
+                    time.perf_counter()
+                    async for line in response.content
+                    if line.startswith(b"data: {")
+                ]
         except (aiohttp.ClientError, TimeoutError) as error:
             raise unreachable(self._url, error) from None
-        if not first:
+        if not arrived:
             raise not_vllm(self._url, "a stream has no token")
-        return began, first, last
+        return began, arrived
 
     async def _metrics(self) -> str:
         try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import os
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from inferway.base.errors import InferwayError
 from inferway.bench import calibrate, processes, replay_policies, replay_servers, report
 from inferway.bench.calibrate_probe import Client
 from inferway.bench.replay_load import gap_for
-from inferway.bench.replay_policies import LeastRequests
+from inferway.bench.replay_policies import LeastRequests, Policy, policies
 from inferway.bench.replay_run import Run, Summary, Times, replay, summarize
 from inferway.bench.replay_trace import REQUESTS, Call, generate, read
 from inferway.simulator import profile_file
@@ -35,6 +36,9 @@ from inferway.simulator.engine.values import EngineConfig
 
 SERVERS = 2
 LOAD = 0.5
+# Where servers have little to do, it does not matter which one is chosen.
+POLICY_LOAD = 0.8
+PARTS = 3
 SEED = 7
 # What the figures may differ by, as a share of the real one.
 MEDIAN_MAX = 0.15
@@ -65,7 +69,7 @@ class Options:
     requests: int = REQUESTS
     seed: int = SEED
     load: float = LOAD
-    rounds: int = 1
+    policy_load: float = POLICY_LOAD
     output: Path = Path("build/bench/fidelity.json")
     keep_profile: Path | None = None
 
@@ -148,22 +152,16 @@ class Replays:
         self._number = 0
 
     def pair(
-        self, servers: int, make: type[LeastRequests] | None, index: int
+        self, calls: Sequence[Call], gap: float, chosen_by: tuple[Policy, Policy]
     ) -> tuple[list[Times], list[Times]]:
-        """The same requests on real and on simulated servers. Raises InferwayError."""
+        """The same requests on real and on simulated servers, ``gap`` seconds apart, each kind
+        chosen by its own policy. Raises InferwayError.
+        """
         self._number += 1
+        scene = self._scene
         found = []
-        for urls in (self._scene.real, self._scene.simulated):
-            policy = make(servers) if make is not None else replay_policies.policies(servers)[index]
-            scene = self._scene
-            run = Run(
-                scene.calls,
-                scene.tokens,
-                urls[:servers],
-                scene.model,
-                scene.gap / servers,
-                self._number,
-            )
+        for urls, policy in zip((scene.real, scene.simulated), chosen_by, strict=True):
+            run = Run(calls, scene.tokens, urls, scene.model, gap, self._number)
             found.append(asyncio.run(replay(run, policy)))
         return found[0], found[1]
 
@@ -173,20 +171,47 @@ def compare(scene: Scene, options: Options) -> list[Row]:
     replays = Replays(scene)
     real: list[Times] = []
     simulated: list[Times] = []
-    for number in range(options.rounds):
-        say(f"replay {number + 1} of {options.rounds} on one server of each kind")
-        theirs, ours = replays.pair(1, LeastRequests, 0)
+    # In turns of a part of the requests, so that what the machine does meanwhile hits both.
+    for number, calls in enumerate(parts(scene.calls)):
+        say(f"part {number + 1} of {PARTS} on one server of each kind")
+        theirs, ours = replays.pair(calls, scene.gap, (LeastRequests(1), LeastRequests(1)))
         real += theirs
         simulated += ours
     rows = fidelity(real, simulated)
-    by_policy: tuple[dict[str, Summary], dict[str, Summary]] = ({}, {})
-    for index, policy in enumerate(replay_policies.policies(SERVERS)):
-        say(f"policy {policy.name} on {SERVERS} servers of each kind")
-        for kind, times in zip(by_policy, replays.pair(SERVERS, None, index), strict=True):
-            kind[policy.name] = summarize(times)
-    rows += ranking(*by_policy)
-    rows.append({"system": "policies ranked alike", "ok": alike(*by_policy)})
+    theirs_by, ours_by = _by_policy(replays, scene, options)
+    rows += ranking(theirs_by, ours_by)
+    rows.append({"system": "policies ranked alike", "ok": alike(theirs_by, ours_by)})
     return rows
+
+
+def _by_policy(
+    replays: Replays, scene: Scene, options: Options
+) -> tuple[dict[str, Summary], dict[str, Summary]]:
+    """What each policy makes of two servers, by its name: real ones and simulated ones."""
+    gap = scene.gap * options.load / options.policy_load / SERVERS
+    pairs = list(zip(policies(SERVERS), policies(SERVERS), strict=True))
+    real: dict[str, list[Times]] = {policy.name: [] for policy, _ in pairs}
+    simulated: dict[str, list[Times]] = {policy.name: [] for policy, _ in pairs}
+    for number, calls in enumerate(parts(scene.calls)):
+        for pair in pairs:
+            name = pair[0].name
+            say(f"part {number + 1} of {PARTS}, {name} over {SERVERS} servers of each kind")
+            theirs, ours = replays.pair(calls, gap, pair)
+            real[name] += theirs
+            simulated[name] += ours
+    return (
+        {name: summarize(times) for name, times in real.items()},
+        {name: summarize(times) for name, times in simulated.items()},
+    )
+
+
+def parts(calls: Sequence[Call]) -> list[list[Call]]:
+    """The requests in pieces that each begin at zero."""
+    size = -(-len(calls) // PARTS)
+    pieces = [calls[begin : begin + size] for begin in range(0, len(calls), size)]
+    return [
+        [dataclasses.replace(call, at=call.at - piece[0].at) for call in piece] for piece in pieces
+    ]
 
 
 def say(text: str) -> None:
@@ -264,7 +289,7 @@ def parse(argv: Sequence[str]) -> Options:
     add("--requests", type=int, default=defaults.requests)
     add("--seed", type=int, default=defaults.seed)
     add("--load", type=float, default=defaults.load, help="share of the time a server is busy")
-    add("--rounds", type=int, default=defaults.rounds)
+    add("--policy-load", type=float, default=defaults.policy_load, help="the same, for policies")
     add("--output", type=Path, default=defaults.output)
     words = vars(parser.parse_args(argv))
     words["real"] = tuple(url.rstrip("/") for url in words["real"])

@@ -23,7 +23,7 @@ def load(path: str, builtin: Sequence[str]) -> Profile:
     try:
         with Path(path).open("rb") as file:
             raw = yaml.safe_load(file.read(FILE_BYTES_MAX))
-        # YAML takes 5e-05 for a text.
+            # YAML takes 5e-05 for a text.
             profile = msgspec.convert(raw, Profile, strict=False)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError) as error:
         raise UsageError("INFERWAY0504", f"no profile {path!r}: {error}", fix=fix) from None

@@ -109,6 +109,7 @@ class Engine:
         self._running: list[Sequence] = []
         self._waiting: deque[Sequence] = deque()
         self._sequences: dict[int, Sequence] = {}
+        self._steps = 0
 
     @property
     def idle(self) -> bool:
@@ -155,7 +156,7 @@ class Engine:
         if timings:
             self._running = [s for s in self._running if s.request.id in self._sequences]
         return Step(
-            self.profile.step_seconds(tally.work(scheduled)) + tally.adapter_seconds,
+            self._seconds(tally, scheduled),
             outputs,
             timings,
             tally.prefill_tokens,
@@ -165,6 +166,11 @@ class Engine:
             tally.queried,
             tally.hit,
         )
+
+    def _seconds(self, tally: _Tally, scheduled: list[tuple[Sequence, int]]) -> float:
+        self._steps += 1
+        seconds = self.profile.step_seconds(tally.work(scheduled))
+        return self.profile.jittered(seconds, self._steps) + tally.adapter_seconds
 
     def cached_tokens(self, request_id: int) -> int:
         """Prompt tokens of an active request that came from the prefix cache."""

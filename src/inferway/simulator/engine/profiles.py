@@ -13,7 +13,10 @@ published ranges for an 8B model on one H100: 25 to 40 ms overhead, 0.15 to 0.30
 
 from __future__ import annotations
 
+import math
+
 import msgspec
+import xxhash
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -44,6 +47,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     token_seconds: float = 0.0
     # From the API server to the engine, in which nobody works.
     handover_seconds: float = 0.0
+    # How much a step of the base time differs from the mean, as a standard deviation; a longer step
+    # meets more interruptions and so differs less in proportion.
+    jitter_share: float = 0.0
     # More than one stands for speculative decoding; the instant profile finishes in one step.
     decode_tokens_per_step: int = 1
     # Bytes of keys and values a token occupies, from which the number of blocks follows.
@@ -70,6 +76,23 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             + self.cache_token_seconds * work.cache_tokens
             + (self.adapter_step_seconds if work.adapters else 0.0)
         )
+
+    def jittered(self, seconds: float, step: int) -> float:
+        """The time of the step with that number: always the same, and ``seconds`` in the mean."""
+        if self.jitter_share == 0.0 or seconds <= 0.0:
+            return seconds
+        sigma = self.jitter_share * min((self.base_seconds / seconds) ** 0.5, 1.0)
+        return seconds * math.exp(sigma * _normal(step) - sigma * sigma / 2.0)
+
+
+def _normal(number: int) -> float:
+    """A nearly normal number that depends on ``number`` only: the sum of twelve uniform ones."""
+    digest = xxhash.xxh3_128_intdigest(number.to_bytes(8, "big"))
+    total = 0
+    for _ in range(12):
+        total += digest & 0x3FF
+        digest >>= 10
+    return total / 1023.0 - 6.0
 
 
 # A sequence is done in the step that prefills it: no answer is longer than this.

@@ -203,7 +203,9 @@ async def test_each_choice_is_reported_or_taken_back_once(stack: NativeStack) ->
         _, writer = await asyncio.open_connection(*stack.address)
         writer.write(b"POST /one HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}")
         for _ in range(number % 23):
-            await asyncio.sleep(0)
+            turn = asyncio.Event()
+            asyncio.get_running_loop().call_soon(turn.set)
+            await turn.wait()
         writer.transport.abort()
 
     for batch in range(10):

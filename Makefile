@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 QUIET := $(shell [ -t 2 ] || echo -q)
 
 .PHONY: up vllm test test-vllm check test-fast test-stack test-guide-exact golden bench-overhead bench-decide \
-	manifests reference lock clean
+	bench-placement manifests reference lock clean
 
 up: $(VENV)/.runtime
 	@$(BIN)/inferway up
@@ -48,6 +48,9 @@ bench-overhead: $(VENV)/.dev
 
 bench-decide: $(VENV)/.dev
 	$(BIN)/python -m inferway.bench.decide
+
+bench-placement: $(VENV)/.dev
+	$(BIN)/python -m inferway.bench.placement
 
 manifests: $(VENV)/.dev build/tools/helm
 	$(BIN)/python tools/render_manifests.py

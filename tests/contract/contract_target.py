@@ -1,12 +1,14 @@
 """Which server the contract is held against: the simulated one, or a real vLLM.
 
-``INFERWAY_VLLM_PYTHON`` names the Python of an environment with vLLM: the suite makes a small
-random model and starts a server with it. ``INFERWAY_VLLM_URL`` names one that was started the same
-way. Without either the simulated server is asked, with the same flags.
+``INFERWAY_VLLM_PYTHON`` names the Python of an environment with vLLM, ``INFERWAY_REAL_VLLM=1``
+takes the one that ``inferway vllm install`` made: the suite makes a small random model and starts
+a server with it. ``INFERWAY_VLLM_URL`` names one that was started the same way. Without any of
+them the simulated server is asked, with the same flags.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -62,8 +64,19 @@ def arguments(model: str, adapters: str) -> list[str]:
     ]  # fmt: skip
 
 
+def engine_python(env: Mapping[str, str] = os.environ) -> str:
+    """The Python with vLLM that the environment names, or none."""
+    if env.get("INFERWAY_VLLM_PYTHON"):
+        return env["INFERWAY_VLLM_PYTHON"]
+    if env.get("INFERWAY_REAL_VLLM") != "1":
+        return ""
+    data = env.get("XDG_DATA_HOME") or f"{env.get('HOME', '')}/.local/share"
+    home = Path(env.get("INFERWAY_VLLM_HOME") or f"{data}/inferway/vllm")
+    return str(json.loads((home / "engine.json").read_bytes())["python"])
+
+
 def real_wanted(env: Mapping[str, str] = os.environ) -> bool:
-    return bool(env.get("INFERWAY_VLLM_URL") or env.get("INFERWAY_VLLM_PYTHON"))
+    return bool(env.get("INFERWAY_VLLM_URL") or engine_python(env))
 
 
 def free_port() -> int:
@@ -80,7 +93,7 @@ def real(folder: Path) -> Iterator[Target]:
         home = os.environ.get("INFERWAY_VLLM_MODELS", "")
         yield Target(url, f"{home}/model", f"{home}/adapters", real=True)
         return
-    python = os.environ["INFERWAY_VLLM_PYTHON"]
+    python = engine_python()
     maker = Path(__file__).with_name("make_random_model.py")
     subprocess.run([python, str(maker), str(folder)], check=True, capture_output=True)
     model, adapters = str(folder / "model"), str(folder / "adapters")

@@ -14,6 +14,7 @@ import contract_cases
 import pytest
 import yaml
 from contract_differences import FLAGS
+from contract_target import engine_python
 
 from inferway.base.errors import InferwayError
 from inferway.simulator import flags
@@ -25,7 +26,7 @@ from inferway.simulator.flag_tables import (
 )
 
 UPDATE = os.environ.get("INFERWAY_UPDATE_GOLDEN") == "1"
-PYTHON = os.environ.get("INFERWAY_VLLM_PYTHON", "")
+PYTHON = engine_python()
 HERE = Path(__file__).parent
 QUESTIONS: dict[str, list[str]] = yaml.safe_load((HERE / "testdata/flags.words.yaml").read_text())
 PARSED_HERE = frozenset(
@@ -47,7 +48,7 @@ def simulated(words: list[str]) -> tuple[int, str]:
     return 0, ""
 
 
-@pytest.mark.skipif(not PYTHON, reason="INFERWAY_VLLM_PYTHON names no real vLLM")
+@pytest.mark.skipif(not PYTHON, reason="the environment names no real vLLM")
 @pytest.mark.slow
 def test_the_record_is_what_the_real_parser_says() -> None:
     script = HERE / "read_vllm_flags.py"

@@ -28,13 +28,18 @@ FIELDS = (
     "stream_options", "echo", "logprobs", "top_logprobs", "temperature", "top_p", "input",
     "dimensions", "encoding_format", "tokens", "lora_name", "lora_path", "load_inplace",
     "truncate_prompt_tokens", "return_token_ids", "cache_salt", "request_id", "min_tokens",
-    "include_stop_str_in_output", "kv_transfer_params", "add_generation_prompt",
+    "include_stop_str_in_output", "kv_transfer_params", "add_generation_prompt", "top_k", "min_p",
+    "seed", "suffix", "presence_penalty", "repetition_penalty", "logit_bias", "allowed_token_ids",
+    "prompt_logprobs", "response_format", "ignore_eos", "tools", "tool_choice", "reasoning_effort",
+    "continue_final_message", "instructions", "max_output_tokens", "metadata",
 )  # fmt: skip
 # Bodies that would be right, with some fields replaced by anything.
 RIGHT: dict[str, dict[str, Any]] = {
     "/v1/completions": {"prompt": "a b", "max_tokens": 4},
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "a"}], "max_tokens": 4},
     "/v1/embeddings": {"input": "a b"},
+    "/v1/responses": {"input": "a b", "max_output_tokens": 4},
+    "/invocations": {"prompt": "a b", "max_tokens": 4},
     "/tokenize": {"prompt": "a"},
     "/detokenize": {"tokens": [97]},
     "/v1/load_lora_adapter": {"lora_name": "a", "lora_path": "b"},

@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 QUIET := $(shell [ -t 2 ] || echo -q)
 
 .PHONY: up vllm test test-vllm check test-fast test-stack test-guide-exact golden bench-overhead bench-decide \
-	bench-placement manifests reference lock clean
+	bench-placement bench-fidelity manifests reference lock clean
 
 up: $(VENV)/.runtime
 	@$(BIN)/inferway up
@@ -36,6 +36,7 @@ test-stack: $(VENV)/.dev build/tools/helm
 
 test-vllm: $(VENV)/.dev build/tools/helm vllm
 	INFERWAY_REAL_VLLM=1 $(BIN)/pytest tests/vllm $(PYTEST_ARGS)
+	INFERWAY_REAL_VLLM=1 $(BIN)/pytest tests/contract --timeout 500 $(PYTEST_ARGS)
 
 test-guide-exact: $(VENV)/.dev build/tools/helm
 	INFERWAY_GUIDE_EXACT=1 $(BIN)/pytest tests/guide -m stack
@@ -51,6 +52,9 @@ bench-decide: $(VENV)/.dev
 
 bench-placement: $(VENV)/.dev
 	$(BIN)/python -m inferway.bench.placement
+
+bench-fidelity: $(VENV)/.dev vllm
+	$(BIN)/python -m inferway.bench.replay
 
 manifests: $(VENV)/.dev build/tools/helm
 	$(BIN)/python tools/render_manifests.py

@@ -59,7 +59,7 @@ def run(options: InstallOptions, env: Mapping[str, str]) -> int:
     steps = Steps(console, time.monotonic)
     check_machine(home, own_environment=options.python is None)
     home.root.mkdir(parents=True, exist_ok=True)
-    with _held(home):
+    with _held(home), _interruptible(console):
         runner = _Runner(home, steps, env)
         if options.python is None:
             _announce(console, home)
@@ -142,6 +142,15 @@ def _held(home: EngineHome) -> Iterator[None]:
                 fix="Wait for it, or choose another place: INFERWAY_VLLM_HOME=DIR make vllm",
             ) from None
         yield
+
+
+@contextmanager
+def _interruptible(console: Console) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("\nInterrupted. What is done is kept: run it again to go on.")
+        raise
 
 
 def _announce(console: Console, home: EngineHome) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -59,6 +60,16 @@ def test_the_older_object_has_the_name() -> None:
     assert refused.keys() == {"b", "m"}
     assert "LoRAAdapter a" in refused["b"]
     assert "base model" in refused["m"]
+
+
+def test_models_that_a_request_would_load_are_offered() -> None:
+    wishes = {
+        "x": Wish(adapter="x", source="/x"),
+        "there": Wish(adapter="there", source="/t"),
+        "never": Wish(adapter="never", source="/n", on_demand=False),
+    }
+    (card,) = json.loads(objects.offered(wishes, {"there"}, "m"))["data"]
+    assert (card["id"], card["parent"], card["root"]) == ("x", "m", "/x")
 
 
 @pytest.mark.parametrize(

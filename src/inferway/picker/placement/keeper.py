@@ -40,6 +40,8 @@ TICK_SECONDS = 0.25
 WAIT_SHARE = 0.9
 # Other pickers hear of a copy that leaves by a status, which takes a fraction of this.
 SETTLE_SECONDS = 1.0
+# Stands among the servers' addresses in the list of models.
+OFFERS = "placement"
 LEASE_SUFFIX = "-placement"
 
 
@@ -178,6 +180,9 @@ class PlacementKeeper:
     def _read(self) -> None:
         models = self.scheduler.models
         bases = frozenset(models.serving.keys() - models.parents.keys())
+        if self.acting is not None:
+            # A server that tells no parents must not make base models of what we placed.
+            bases -= {adapter for adapter, _ in self.acting.placement.copies}
         if not self._changed and bases == self._base_models:
             return
         assert self._informer is not None
@@ -206,6 +211,7 @@ class PlacementKeeper:
             self._plan(acting, now)
         else:
             self.scheduler.hide(self._told_to_leave(now))
+        self._offer()
         self.queue.release(self._servable(), now)
         self.queue.expire(now, self._why)
 
@@ -225,6 +231,14 @@ class PlacementKeeper:
             why = placement.hopeless(adapter)
             if why:
                 self.queue.refuse(adapter, failed(adapter, why), now)
+
+    def _offer(self) -> None:
+        """Clients who ask for models see those that a request would load."""
+        if self.scheduler.columns.live:
+            serving = self.scheduler.models.serving
+            base = min(self._base_models, default="")
+            text = objects.offered(self.reading.wishes, serving, base)
+            self._scraper.listing.put(OFFERS, text)
 
     def _servable(self) -> list[str]:
         serving = self.scheduler.models.serving

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+
+import msgspec
 
 from inferway.api.codec import Object, decode
 from inferway.api.inference import INFERENCE_GROUP
@@ -89,6 +91,23 @@ def wish_of(one: Adapter) -> Wish:
         on_demand=spec.load_on_demand,
         residency_seconds=_seconds(spec.min_residency),
     )
+
+
+def offered(wishes: Mapping[str, Wish], there: Container[str], base: str) -> bytes:
+    """A list of models as a server would tell it: what no server has and a request would load."""
+    cards = [
+        {
+            "id": wish.adapter,
+            "object": "model",
+            "created": 0,
+            "owned_by": "inferway",
+            "root": wish.source,
+            "parent": wish.base_model or base,
+        }
+        for wish in wishes.values()
+        if wish.on_demand and wish.adapter not in there
+    ]
+    return msgspec.json.encode({"object": "list", "data": cards})
 
 
 def pick_seconds(annotations: Mapping[str, str]) -> float:

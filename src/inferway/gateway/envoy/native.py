@@ -19,6 +19,9 @@ from inferway.gateway.translate.ir import Endpoint, Pick
 FILTER = "inferway.pick"
 # Envoy loads lib<name>.so from the folder that its environment names.
 MODULE = "inferway_pick"
+# The module asks the first that answers and takes 1024 bytes of addresses; sixteen fit, and more
+# than a few are never tried.
+PICKERS_MAX = 16
 _MILLISECONDS = 1000
 
 
@@ -31,7 +34,7 @@ def native_entry(pick: Pick, picker: Sequence[Endpoint]) -> any_pb2.Any:
     """What an entry says: the pool, where its picker is, and what if it does not answer."""
     settings = {
         "pool": pick.path_prefix.removeprefix("/pick/"),
-        "address": ",".join(map(_address, picker)),
+        "address": ",".join(map(_address, picker[:PICKERS_MAX])),
         "timeout_ms": max(1, round(pick.timeout_seconds * _MILLISECONDS)),
         "fail_open": int(pick.fail_open),
     }

@@ -16,6 +16,8 @@ from inferway.base.native import MISSING, SEARCH_PATH_VARIABLE, module_folder
 SWITCH_VARIABLE = "INFERWAY_PICK_MODULE"
 # Envoy checks a small configuration in a tenth of a second.
 CHECK_SECONDS_MAX = 10.0
+# Envoy takes modules of an older interface too, whose numbers may mean something else.
+_SAME_INTERFACE = b"Dynamic module ABI version v0.2.0 matched"
 _REASON_CHARACTERS_MAX = 200
 _TYPE = "type.googleapis.com/envoy.extensions.filters"
 
@@ -44,7 +46,7 @@ async def detect(envoy: str | None, environment: Mapping[str, str]) -> PickModul
         return PickModule("", "there is no Envoy")
     try:
         process = await asyncio.create_subprocess_exec(
-            *(envoy, "--mode", "validate", "--log-level", "error"),
+            *(envoy, "--mode", "validate", "--log-level", "info"),
             *("--config-yaml", json.dumps(_configuration())),
             env={**environment, SEARCH_PATH_VARIABLE: folder},
             stdin=asyncio.subprocess.DEVNULL,
@@ -61,10 +63,12 @@ async def detect(envoy: str | None, environment: Mapping[str, str]) -> PickModul
             process.kill()
         await process.wait()
         return PickModule("", f"Envoy did not check it in {CHECK_SECONDS_MAX:.0f} s")
-    if process.returncode == os.EX_OK:
-        return PickModule(folder)
-    last = said.decode(errors="replace").strip().rpartition("\n")[2]
-    return PickModule("", f"Envoy refuses it: {last[-_REASON_CHARACTERS_MAX:]}")
+    if process.returncode != os.EX_OK:
+        last = said.decode(errors="replace").strip().rpartition("\n")[2]
+        return PickModule("", f"Envoy refuses it: {last[-_REASON_CHARACTERS_MAX:]}")
+    if _SAME_INTERFACE not in said:
+        return PickModule("", "it was made for another version of Envoy")
+    return PickModule(folder)
 
 
 def _configuration() -> dict[str, Any]:

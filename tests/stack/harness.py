@@ -5,6 +5,7 @@ Method: the command runs as a child process; its words on stderr are the events 
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import queue
@@ -42,6 +43,13 @@ class Stack:
     def __post_init__(self) -> None:
         self.reader = threading.Thread(target=self.listen, daemon=True)
         self.reader.start()
+        # A fixture that fails half-way leaves nobody who stops it.
+        atexit.register(self.end)
+
+    def end(self) -> None:
+        """Stops it if it still runs."""
+        if self.process.poll() is None:
+            self.stop()
 
     @property
     def kubeconfig(self) -> Path:

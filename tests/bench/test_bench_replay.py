@@ -125,8 +125,9 @@ def _summaries(**means: float) -> dict[str, Summary]:
 
 def test_ranks_are_alike_where_the_real_ones_differ_clearly() -> None:
     real = _summaries(a=1.0, b=1.05, c=2.0)
-    # The order of a and b is noise, that of c is not.
-    assert replay.alike(real, _summaries(a=1.1, b=1.0, c=3.0))
+    # The order of a and b is noise, that of c is not; nor is a difference that vanishes.
+    assert replay.alike(real, _summaries(a=1.3, b=1.0, c=3.0))
+    assert replay.alike(real, _summaries(a=1.0, b=2.05, c=2.0))
     assert not replay.alike(real, _summaries(a=1.1, b=3.0, c=2.0))
     rows = replay.ranking(real, _summaries(a=1.1, b=1.0, c=3.0))
     assert [(r["system"], r["real_rank"], r["simulated_rank"]) for r in rows] == [

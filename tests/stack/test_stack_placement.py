@@ -30,15 +30,18 @@ SLOTS = 6
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory, kubectl: Path) -> Iterator[Watch]:
     stack = start(tmp_path_factory.mktemp("placement") / "state")
-    stack.wait_for("Ctrl-C stops it all.")
-    watch = Watch(stack, kubectl)
-    # A busy machine loads slowly; requests shall wait that long.
-    watch.kubectl("annotate", "inferencepool/vllm-qwen", "inferway.dev/pick-timeout=30s")
-    watch.wait_rollout()
-    url = stack.url()
-    eventually(lambda: ask(url)[0] == 200, "an answer", 60)
-    yield watch
-    assert stack.stop() == 0
+    try:
+        stack.wait_for("Ctrl-C stops it all.")
+        watch = Watch(stack, kubectl)
+        # A busy machine loads slowly; requests shall wait that long.
+        watch.kubectl("annotate", "inferencepool/vllm-qwen", "inferway.dev/pick-timeout=30s")
+        watch.wait_rollout()
+        url = stack.url()
+        eventually(lambda: ask(url)[0] == 200, "an answer", 60)
+        yield watch
+    finally:
+        code = stack.stop()
+    assert code == 0
 
 
 @pytest.fixture

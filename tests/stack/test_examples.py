@@ -31,8 +31,9 @@ PAGES = ROOT / "docs" / "how-to"
 sys.path.append(str(ROOT / "tests" / "guide"))
 from commands import Outcome, Shell, fenced, pasted  # noqa: E402
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
-BLOCK_SECONDS_MAX = 120.0
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+# A block waits up to two minutes itself; a busy machine takes its time besides.
+BLOCK_SECONDS_MAX = 200.0
 READ_AGAIN_SECONDS = 0.25
 COUNTED = re.compile(r"(\d+) \"(?:root|model)\": ?\"([^\"]+)\"")
 

@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import signal
+import uuid
 from typing import Any
 
 import aiohttp
@@ -199,7 +200,8 @@ async def test_a_rolling_update_fails_no_request(stack: VllmStack) -> None:
         f"food-review-1={stack.models / 'random-0'}"
     )
     container = {"name": "lora", "command": ["sh", "-c", words], "args": None}
-    patch = {"spec": {"template": {"spec": {"containers": [container]}}}}
+    change = {"metadata": {"annotations": {"changed": str(uuid.uuid4())}}}
+    patch = {"spec": {"template": change | {"spec": {"containers": [container]}}}}
     async with under_load(stack) as load:
         await asyncio.to_thread(
             stack.kubectl, "patch", f"deployment/{APP}", "-p", json.dumps(patch)

@@ -26,7 +26,7 @@ APP = "vllm-llama3-8b-instruct"
 MODEL = "Qwen/Qwen2.5-1.5B-Instruct"
 ADAPTER_SOURCE = "SriSanth2345/Qwen-1.5B-Tweet-Generations"
 # A server starts in 40 to 100 s on two free cores; three at a time on busy ones take longer.
-SERVER_SECONDS_MAX = 900
+SERVER_SECONDS_MAX = 1800
 LOOK_AGAIN_SECONDS = 0.5
 REQUEST_SECONDS_MAX = 120
 PAUSE_SECONDS = 0.5

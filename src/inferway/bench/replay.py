@@ -24,12 +24,12 @@ from pathlib import Path
 import aiohttp
 
 from inferway.base.errors import InferwayError
-from inferway.bench import calibrate, processes, replay_policies, replay_servers, report
+from inferway.bench import calibrate, processes, replay_servers, report
 from inferway.bench.calibrate_probe import Client
 from inferway.bench.replay_load import gap_for
-from inferway.bench.replay_policies import LeastRequests, Policy, policies
+from inferway.bench.replay_policies import LeastRequests, Policy, RoundRobin, policies
 from inferway.bench.replay_run import Run, Summary, Times, replay, summarize
-from inferway.bench.replay_trace import REQUESTS, Call, generate, read
+from inferway.bench.replay_trace import POLICY_SHARED_TOKENS, REQUESTS, Call, generate, read
 from inferway.simulator import profile_file
 from inferway.simulator.engine.profiles import Profile
 from inferway.simulator.engine.values import EngineConfig
@@ -76,14 +76,18 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Servers of both kinds, the requests, and how far they are apart for one server."""
+    """Servers of both kinds and the requests: for one server, and for a choice between two. Gaps
+    are the seconds between requests of either.
+    """
 
     real: Sequence[str]
     simulated: Sequence[str]
     model: str
-    calls: Sequence[Call]
     tokens: Sequence[int]
+    calls: Sequence[Call]
     gap: float
+    policy_calls: Sequence[Call]
+    policy_gap: float
 
 
 def fidelity(real: Sequence[Times], simulated: Sequence[Times]) -> list[Row]:
@@ -171,7 +175,7 @@ class Contest:
             times += asyncio.run(replay(run, policy))
 
 
-def compare(scene: Scene, options: Options) -> list[Row]:
+def compare(scene: Scene) -> list[Row]:
     """All rows. Raises InferwayError.
 
     In turns of a part of the requests, so that what the machine does meanwhile hits everybody.
@@ -183,13 +187,13 @@ def compare(scene: Scene, options: Options) -> list[Row]:
             zip(policies(SERVERS), policies(SERVERS), strict=True), start=2
         )
     ]
-    gap = scene.gap * options.load / options.policy_load / SERVERS
-    for number, calls in enumerate(parts(scene.calls), 1):
+    pieces = zip(parts(scene.calls), parts(scene.policy_calls), strict=True)
+    for number, (calls, policy_calls) in enumerate(pieces, 1):
         say(f"part {number} of {PARTS} on one server of each kind")
         alone.play(scene, calls, scene.gap)
         for contest in both:
             say(f"part {number} of {PARTS}, {contest.policies[0].name} over {SERVERS} of each kind")
-            contest.play(scene, calls, gap)
+            contest.play(scene, policy_calls, scene.policy_gap)
     real = {contest.policies[0].name: summarize(contest.real) for contest in both}
     simulated = {contest.policies[0].name: summarize(contest.simulated) for contest in both}
     return [
@@ -242,31 +246,48 @@ def real_servers(options: Options, folder: Path) -> Iterator[Sequence[str]]:
         yield urls
 
 
+def requests(options: Options) -> tuple[list[Call], list[Call]]:
+    """The requests for one server, and those for a choice between two. Raises InferwayError."""
+    if options.trace is not None:
+        calls = read(options.trace, options.requests)
+        return calls, calls
+    return (
+        generate(options.seed, options.requests),
+        generate(options.seed, options.requests, POLICY_SHARED_TOKENS),
+    )
+
+
 def measure(options: Options, folder: Path) -> tuple[dict[str, object], list[Row]]:
     """The machine and all rows. Raises InferwayError."""
-    calls = (
-        read(options.trace, options.requests)
-        if options.trace
-        else generate(options.seed, options.requests)
-    )
+    calls, policy_calls = requests(options)
     with real_servers(options, folder) as urls:
         path = profile_of(urls[0], options, folder)
         profile = profile_file.load(str(path), ())
+        config = engine_config(profile)
         model, tokens = asyncio.run(know(urls[0]))
-        gap = gap_for(profile, engine_config(profile), calls, options.load)
-        say(f"{len(calls)} requests, one each {gap * 1e3:.0f} ms for one server")
+        gap = gap_for(profile, config, calls, options.load)
+        policy_gap = gap_for(profile, config, policy_calls, options.policy_load) / SERVERS
+        say(f"{len(calls)} requests, {gap * 1e3:.0f} ms apart for one server")
         with replay_servers.simulated_servers(path, SERVERS, folder, model) as simulated:
-            for kind in (urls, simulated):
-                warm = Run(calls[:WARM_UP_CALLS], tokens, kind, model, gap, 0)
-                asyncio.run(replay(warm, replay_policies.RoundRobin(SERVERS)))
+            scene = Scene(urls, simulated, model, tokens, calls, gap, policy_calls, policy_gap)
+            warm_up(scene)
             load_before = os.getloadavg()[0]
-            rows = compare(Scene(urls, simulated, model, calls, tokens, gap), options)
+            rows = compare(scene)
     machine = processes.machine() | {
         "gap_ms": round(gap * 1e3, 1),
+        "policy_gap_ms": round(policy_gap * 1e3, 1),
         "load_average_before": load_before,
         "load_average_after": os.getloadavg()[0],
     }
     return machine, rows
+
+
+def warm_up(scene: Scene) -> None:
+    """The first requests of every server, which do not count. Raises InferwayError."""
+    for urls in (scene.real, scene.simulated):
+        calls = scene.calls[:WARM_UP_CALLS]
+        run = Run(calls, scene.tokens, urls, scene.model, scene.gap, 0)
+        asyncio.run(replay(run, RoundRobin(SERVERS)))
 
 
 def parse(argv: Sequence[str]) -> Options:

@@ -17,6 +17,8 @@ from inferway.base.errors import InferwayError
 REQUESTS = 300
 # A vLLM on a CPU caches blocks of 128 tokens: two of them are shared by the requests of a group.
 SHARED_TOKENS = 256
+# Where policies are compared, knowing a prompt has to be worth something.
+POLICY_SHARED_TOKENS = 1024
 GROUP_REQUESTS = 5
 # Lengths of every size in between: a median at the edge between two sizes would jump with noise.
 TAIL_TOKENS = (16, 400)
@@ -45,7 +47,7 @@ class Call:
         return self.shared_tokens + self.tail_tokens
 
 
-def generate(seed: int, count: int = REQUESTS) -> list[Call]:
+def generate(seed: int, count: int = REQUESTS, shared_tokens: int = SHARED_TOKENS) -> list[Call]:
     """Requests that come at random, in groups that share the beginning of their prompts."""
     rng = random.Random(seed)
     calls = []
@@ -57,7 +59,7 @@ def generate(seed: int, count: int = REQUESTS) -> list[Call]:
                 number,
                 at,
                 rng.randrange(max(count // GROUP_REQUESTS, 1)),
-                SHARED_TOKENS,
+                shared_tokens,
                 rng.randint(*TAIL_TOKENS),
                 rng.randint(*OUTPUT_TOKENS),
             )

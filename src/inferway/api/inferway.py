@@ -138,9 +138,7 @@ class AdapterEndpoint(ApiStruct, frozen=True, kw_only=True):
     ] = ""
     placed: Annotated[
         bool,
-        field(
-            "Whether placement has loaded it. What somebody else has loaded is never unloaded."
-        ),
+        field("Whether placement has loaded it. What somebody else has loaded is never unloaded."),
     ] = False
     source: Annotated[str, field("What it was loaded from, if placement did.")] = ""
     message: Annotated[str, field("What the server said when it failed.", maxLength=1024)] = ""

@@ -44,6 +44,7 @@ def test_the_printed_curl_answers_as_the_guide_says(demo: Stack) -> None:
         "completion_tokens": 100,
         "prompt_tokens": 10,
         "prompt_tokens_details": None,
+        "completion_tokens_details": None,
         "total_tokens": 110,
     }
     assert "Phoenix" in answer["choices"][0]["text"]

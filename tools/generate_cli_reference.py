@@ -25,8 +25,10 @@ This page is generated: `make reference`.
 def page() -> str:
     """The whole page."""
     parts = [HEADING]
+    # Commands inherit from the root, such as the names of the help option.
+    root = click.Context(cli, info_name="inferway", max_content_width=90, **cli.context_settings)
     for name, command in sorted(cli.commands.items()):
-        context = click.Context(command, info_name=f"inferway {name}", max_content_width=90)
+        context = click.Context(command, info_name=name, parent=root)
         parts.append(f"\n## inferway {name}\n\n```text\n{command.get_help(context)}\n```\n")
     return "".join(parts)
 

@@ -32,6 +32,8 @@ STREAM_TOKENS = 4_000
 PICK_SECONDS = 1.0
 # What an answer may take beyond the deadline on a busy machine.
 SLACK_SECONDS = 2.5
+# Envoy counts its deadline from the time at which its loop woke, a little before the request.
+EARLY_SECONDS = 0.05
 PICKER = "deployment/vllm-qwen-epp"
 
 
@@ -146,7 +148,7 @@ def test_a_hung_picker_that_fails_open_costs_its_deadline(demo: Watch) -> None:
     with stopped(demo.pid(pod, "inferway picker")):
         status, _, seconds = timed(url)
         assert status == 200
-        assert PICK_SECONDS <= seconds < PICK_SECONDS + SLACK_SECONDS
+        assert PICK_SECONDS - EARLY_SECONDS <= seconds < PICK_SECONDS + SLACK_SECONDS
         demo.kubectl(
             "wait", f"pod/{pod['metadata']['name']}", "--for=condition=Ready=false",
             "--timeout=30s",
@@ -163,7 +165,7 @@ def test_a_hung_picker_that_fails_closed_is_503_in_time(demo: Watch) -> None:
     with stopped(demo.pid(demo.picker(), "inferway picker")):
         status, body, seconds = timed(url)
         is_unavailable(status, body, "picker_unavailable")
-        assert PICK_SECONDS <= seconds < PICK_SECONDS + SLACK_SECONDS
+        assert PICK_SECONDS - EARLY_SECONDS <= seconds < PICK_SECONDS + SLACK_SECONDS
     demo.wait_rollout("vllm-qwen-epp")
     normal_again(demo, url)
     nothing_in_flight(demo)

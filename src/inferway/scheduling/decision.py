@@ -31,13 +31,19 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct, gc=False):
-    """Endpoints, best first, and what the choice was based on."""
+    """Endpoints, best first, and what the choice was based on.
+
+    ``headers`` (lower-case name, value) are set on the request to the server,
+    ``response_headers`` on the answer to the client.
+    """
 
     slots: Sequence[int]
     matched_bytes: int = 0
     prompt_tokens: float = 0.0
     blocks: Blocks = NO_BLOCKS
     score: float = 0.0
+    headers: Sequence[tuple[str, str]] = ()
+    response_headers: Sequence[tuple[str, str]] = ()
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -57,6 +63,8 @@ class Policy(Protocol):
     """A way to rank endpoints."""
 
     name: str
+    # Lower-case names of request headers that it reads; others need not be kept for it.
+    headers: frozenset[str]
 
     def rank(
         self, request: Request, snapshot: Snapshot, slots: list[int], now: float, rng: Rng

@@ -21,6 +21,7 @@ class CostPolicy:
     """Least cost first; equals are told apart by requests in flight, then by chance."""
 
     name = "inferway-cost-scorer"
+    headers: frozenset[str] = frozenset()
 
     def rank(
         self, request: Request, snapshot: Snapshot, slots: list[int], now: float, rng: Rng

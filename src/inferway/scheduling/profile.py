@@ -46,6 +46,7 @@ class ProfilePolicy:
         self.profile = profile
         plugins: list[Plugin] = [*profile.filters, *(w.scorer for w in profile.scorers)]
         self._plugins = [*plugins, profile.picker]
+        self.headers: frozenset[str] = frozenset()
 
     def rank(
         self, request: Request, snapshot: Snapshot, slots: list[int], now: float, rng: Rng

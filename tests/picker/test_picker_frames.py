@@ -66,8 +66,9 @@ def test_question_has_what_a_callout_has() -> None:
     call = asked.call
     assert (call.method, call.target) == (b"POST", b"/pick/ns/p/v1/completions?a=b")
     assert (call.body, call.request_id) == (b'{"a": 1}', b"r")
-    assert (call.objective, call.fairness_id, call.session) == (b"o", b"f", b"s")
-    assert (call.only, call.explain) == (b"10.0.0.1", b"1")
+    assert {name.encode(): value.encode() for name, value in more.items()}.items() <= (
+        call.headers.items()
+    )
 
 
 def test_report_and_cancellation() -> None:

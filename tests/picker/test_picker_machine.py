@@ -45,12 +45,26 @@ def test_cuts_do_not_matter(messages: list[bytes], cuts: list[int]) -> None:
 def test_what_is_kept() -> None:
     plain, chunked, get = run(PLAIN + CHUNKED + GET, [])
     assert plain == Callout(
-        b"POST", b"/pick/ns/p/v1/completions", BODY, request_id=b"r-1", objective=b"gold"
+        b"POST",
+        b"/pick/ns/p/v1/completions",
+        BODY,
+        b"r-1",
+        {b"x-request-id": b"r-1", b"x-llm-d-inference-objective": b"gold"},
     )
     assert isinstance(chunked, Callout)
-    assert (chunked.body, chunked.fairness_id) == (BODY, b"f")
+    assert chunked.body == BODY
+    assert chunked.headers == {b"x-gateway-inference-fairness-id": b"f"}
     assert chunked.target == b"/pick/ns/p/v1/chat/completions?x=1"
-    assert get == Callout(b"GET", b"/pick/ns/p/v1/models")
+    assert get == Callout(b"GET", b"/pick/ns/p/v1/models", headers={})
+
+
+def test_headers_that_a_policy_reads_are_kept_too() -> None:
+    machine = CalloutMachine({b"x-tier"})
+    data = b"GET /pick/ns/p/x HTTP/1.1\r\nhost: x\r\nX-Tier: gold\r\nx-other: 1\r\n\r\n"
+    (first, second) = machine.handle(data * 2)
+    assert isinstance(first, Callout)
+    assert isinstance(second, Callout)
+    assert first.headers == second.headers == {b"x-tier": b"gold"}
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=5))

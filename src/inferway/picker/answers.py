@@ -17,6 +17,7 @@ DECIDED_OK_STATUS = 464
 _TYPES = {
     400: "invalid_request_error",
     404: "invalid_request_error",
+    412: "invalid_request_error",
     413: "invalid_request_error",
     429: "rate_limit_error",
     431: "invalid_request_error",
@@ -27,6 +28,7 @@ _REASONS = {
     200: b"OK",
     400: b"Bad Request",
     404: b"Not Found",
+    412: b"Precondition Failed",
     413: b"Content Too Large",
     429: b"Too Many Requests",
     431: b"Request Header Fields Too Large",

@@ -22,7 +22,7 @@ class CalloutProtocol(asyncio.Protocol):
 
     def __init__(self, server: PickPeers) -> None:
         self._server = server
-        self._machine = CalloutMachine()
+        self._machine = CalloutMachine(server.service.declared)
         self._transport: asyncio.Transport | None = None
         self._proxy = ""
         self._waiting: deque[Command] = deque()

@@ -145,11 +145,7 @@ def _call(data: bytes, start: int, end: int) -> Callout:
         b"/pick/%b%b" % (texts[0], get(b":path", b"")),
         data[body:end],
         get(b"x-request-id", b""),
-        get(b"x-gateway-inference-objective") or get(b"x-llm-d-inference-objective", b""),
-        get(b"x-gateway-inference-fairness-id") or get(b"x-llm-d-inference-fairness-id", b""),
-        get(b"test-epp-endpoint-selection", b""),
-        get(b"x-inferway-explain", b""),
-        get(b"x-session-id") or get(b"x-session-token", b""),
+        headers,
     )
 
 

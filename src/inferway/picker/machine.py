@@ -5,10 +5,14 @@ Parsing is llhttp's (httptools); here are the limits and the choice of what is k
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
+from types import MappingProxyType
 from typing import TypeAlias
 
 import httptools
 import msgspec
+
+from inferway.picker.wishes import READ
 
 # What Envoy is configured to buffer for a callout, and a little more for chunk framing.
 BODY_BYTES_MAX = 64 * 1024 * 1024
@@ -18,32 +22,22 @@ HEAD_BYTES_MAX = 96 * 1024
 # Spellings of header names that one connection remembers; a proxy uses some dozens.
 SPELLINGS_MAX = 256
 
-# Headers that are kept, under the attribute of Callout that holds them; both families of names.
-KEPT_HEADERS = {
-    b"x-request-id": "request_id",
-    b"x-gateway-inference-objective": "objective",
-    b"x-llm-d-inference-objective": "objective",
-    b"x-gateway-inference-fairness-id": "fairness_id",
-    b"x-llm-d-inference-fairness-id": "fairness_id",
-    b"x-session-id": "session",
-    b"x-session-token": "session",
-    b"test-epp-endpoint-selection": "only",
-    b"x-inferway-explain": "explain",
-}
+# Headers that are kept besides those that a policy reads.
+KEPT_HEADERS = READ | {b"x-request-id", b"content-type"}
+NO_HEADERS: Mapping[bytes, bytes] = MappingProxyType({})
 
 
 class Callout(msgspec.Struct):
-    """One question: which endpoint for this request? Header values are as sent."""
+    """One question: which endpoint for this request? Header values are as sent.
+
+    ``headers`` has lower-case names, at least those of ``KEPT_HEADERS`` and of the pools' policies.
+    """
 
     method: bytes = b""
     target: bytes = b""
     body: bytes = b""
     request_id: bytes = b""
-    objective: bytes = b""
-    fairness_id: bytes = b""
-    only: bytes = b""
-    explain: bytes = b""
-    session: bytes = b""
+    headers: Mapping[bytes, bytes] = NO_HEADERS
 
 
 class Malformed(msgspec.Struct, frozen=True):
@@ -60,21 +54,27 @@ class CalloutMachine:
     """One connection. After ``Malformed`` it takes no further bytes."""
 
     def __init__(
-        self, *, body_bytes_max: int = BODY_BYTES_MAX, head_bytes_max: int = HEAD_BYTES_MAX
+        self,
+        also: Set[bytes] = frozenset(),
+        *,
+        body_bytes_max: int = BODY_BYTES_MAX,
+        head_bytes_max: int = HEAD_BYTES_MAX,
     ) -> None:
+        """``also`` are lower-case names of further headers to keep."""
         self._body_bytes_max = body_bytes_max
         self._head_bytes_max = head_bytes_max
         self._parser = httptools.HttpRequestParser(self)
         self._commands: list[Command] = []
-        self._call = Callout()
+        self._headers: dict[bytes, bytes] = {}
+        self._wanted = KEPT_HEADERS | also
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._head_bytes = 0
         self._in_body = False
         self._broken = False
         self._url = b""
-        # Header spelling -> attribute, or "" for one that is not kept.
-        self._kept = dict(KEPT_HEADERS)
+        # Header spelling -> lower-case name, or nothing for one that is not kept.
+        self._kept = {name: name for name in self._wanted}
 
     def handle(self, data: bytes) -> list[Command]:
         """The callouts that these bytes complete, in order."""
@@ -100,18 +100,19 @@ class CalloutMachine:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        attribute = self._kept.get(name)
-        if attribute is None:
-            attribute = self._spelled(name)
-        if attribute:
-            setattr(self._call, attribute, value)
+        kept = self._kept.get(name)
+        if kept is None:
+            kept = self._spelled(name)
+        if kept:
+            self._headers[kept] = value
 
-    def _spelled(self, name: bytes) -> str:
+    def _spelled(self, name: bytes) -> bytes:
         """Remembers a spelling, so that each one costs a single look-up from then on."""
-        attribute = KEPT_HEADERS.get(name.lower(), "")
+        lower = name.lower()
+        kept = lower if lower in self._wanted else b""
         if len(self._kept) < SPELLINGS_MAX:
-            self._kept[name] = attribute
-        return attribute
+            self._kept[name] = kept
+        return kept
 
     def on_body(self, data: bytes) -> None:
         self._in_body = True
@@ -125,9 +126,10 @@ class CalloutMachine:
     def on_message_complete(self) -> None:
         if self._broken:
             return
-        call = self._call
-        call.method = self._parser.get_method()
-        call.target = self._url
+        headers = self._headers
+        call = Callout(
+            self._parser.get_method(), self._url, b"", headers.get(b"x-request-id", b""), headers
+        )
         body = self._body
         if body:
             call.body = body[0] if len(body) == 1 else b"".join(body)
@@ -136,7 +138,7 @@ class CalloutMachine:
             self._in_body = False
         self._head_bytes = 0
         self._url = b""
-        self._call = Callout()
+        self._headers = {}
         self._commands.append(call)
 
     def _fail(self, status: int, message: str) -> None:

@@ -15,6 +15,7 @@ _STATUS = {
     RefusalReason.NO_ENDPOINT: (DECIDED_UNAVAILABLE_STATUS, "no_endpoint"),
     RefusalReason.UNKNOWN_MODEL: (404, "model_not_found"),
     RefusalReason.SHED: (429, "shed"),
+    RefusalReason.NOT_CACHED: (412, "not_cached"),
 }
 
 

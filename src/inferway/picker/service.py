@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, TypeAlias
@@ -15,6 +15,7 @@ from inferway.picker.answers import FinalAnswer
 from inferway.picker.holding import Holder
 from inferway.picker.listing import Listing
 from inferway.picker.machine import Callout, Malformed
+from inferway.picker.wishes import NO_WISHES, READ, Wishes, wishes_of
 from inferway.scheduling.decision import Decision, Explanation, Refusal, RefusalReason
 from inferway.scheduling.holding import Refuse
 from inferway.scheduling.pool import PoolScheduler
@@ -29,6 +30,11 @@ REQUEST_ID_BYTES_MAX = 256
 # Targets whose pool and kind of call are remembered; a query makes one more.
 ROUTES_MAX = 1024
 ROUTE_BYTES_MAX = 512
+
+
+_NOT_CACHED = Refusal(
+    RefusalReason.NOT_CACHED, "No server has a part of the prompt in its cache, as preferred."
+)
 
 
 class Adapters(Protocol):
@@ -66,6 +72,11 @@ class PoolRuntime:
     hold: Holder | None = None
     # Where requests wait for an adapter that is loaded for them; None: nowhere.
     adapters: Adapters | None = None
+    # Headers that the pool's policy reads: the name in a callout, and in a request.
+    declared: tuple[tuple[bytes, str], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.declared = tuple((n.encode(), n) for n in sorted(self.scheduler.policy.headers))
 
 
 class Asked(msgspec.Struct, frozen=True, gc=False):
@@ -79,6 +90,8 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     # What to cut out of the body, and the model that the client named, if another stands for it.
     splice: bytes = b""
     alias: str = ""
+    # Whether only a server will do that has a part of the prompt in its cache.
+    if_available: bool = False
 
 
 class Watcher(Protocol):
@@ -101,12 +114,15 @@ class Chosen(msgspec.Struct, frozen=True, gc=False):
     """The best endpoints in order, comma separated, and the id of this choice.
 
     ``splice`` says what the proxy is to cut out of the body and what to put there, or is empty.
+    ``headers`` are set on the request to the server, ``response_headers`` on the answer.
     """
 
     addresses: str
     pick: str
     request_id: bytes
     splice: bytes = b""
+    headers: Sequence[tuple[str, str]] = ()
+    response_headers: Sequence[tuple[str, str]] = ()
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):
@@ -212,6 +228,11 @@ class PickService:
         self._anonymous = 0
         self._routes: dict[bytes, tuple[PoolRuntime, body.Call]] = {}
 
+    @property
+    def declared(self) -> frozenset[bytes]:
+        """Lower-case names of all headers that policies of the pools read."""
+        return frozenset(name for pool in self.pools.values() for name, _ in pool.declared)
+
     def answer(self, call: Callout, proxy: str) -> Reply | Later:
         """The answer, or how to get it a little later."""
         began = self._monotonic()
@@ -243,11 +264,14 @@ class PickService:
                 return self._final(bad, request_id, "bad_request", began)
             # A method that needs no body is the server's to answer.
             parsed = body.Parsed()
-        request, cut = _request(call, parsed, pool), b""
+        wishes = NO_WISHES if READ.isdisjoint(call.headers) else wishes_of(call.headers)
+        request, cut = _request(call, parsed, pool, wishes), b""
         if table is not None and (parsed.model or (kind.needed and call.body)):
-            request, cut = self._rewritten(table, request, request_id, call)
+            request, cut = self._rewritten(table, request, request_id, call, wishes)
         alias = parsed.model if cut else ""
-        asked = Asked(pool, request, request_id, proxy, bool(call.explain), cut, alias)
+        asked = Asked(
+            pool, request, request_id, proxy, wishes.explain, cut, alias, wishes.if_available
+        )
         if pool.hold is not None and not pool.hold.passing:
             return self._held(pool.hold, asked)
         result = self._decide(asked, began)
@@ -345,13 +369,18 @@ class PickService:
         return self._final(refusals.waited(refusal), request_id, refusal.why, self._monotonic())
 
     def _rewritten(
-        self, table: RewriteTable, request: Request, request_id: bytes, call: Callout
+        self,
+        table: RewriteTable,
+        request: Request,
+        request_id: bytes,
+        call: Callout,
+        wishes: Wishes,
     ) -> tuple[Request, bytes]:
         """The request for the model that stands for the one it names, and what to cut for it."""
         rule = table.rule_for(request.model)
         if rule is None:
             return request, b""
-        model = draw(rule, _sticky_key(rule.sticky_by, request_id, call))
+        model = draw(rule, _sticky_key(rule.sticky_by, request_id, wishes))
         self._watcher.rewritten(rule.rewrite, request.model, model)
         if model == request.model:
             return request, b""
@@ -393,9 +422,11 @@ class PickService:
         pick = f"{self._prefix}-{self._count:x}"
         request, request_id, proxy = asked.request, asked.request_id, asked.proxy
         scheduler = asked.pool.scheduler
-        if asked.explain or self._count % EXPLAIN_EVERY == 1:
+        if asked.explain or asked.if_available or self._count % EXPLAIN_EVERY == 1:
             decision = scheduler.decide(request, now, self._rng)
             if isinstance(decision, Decision):
+                if asked.if_available and not decision.matched_bytes:
+                    return _NOT_CACHED
                 self._watcher.explained(pick, request_id, scheduler.explain(request, decision, now))
                 scheduler.reserve(request, decision, pick, proxy, now)
         else:
@@ -404,19 +435,22 @@ class PickService:
             return decision
         address = scheduler.columns.address
         named = ",".join([address[slot] for slot in decision.slots])
-        return Chosen(named, pick, request_id, asked.splice)
+        return Chosen(
+            named, pick, request_id, asked.splice, decision.headers, decision.response_headers
+        )
 
     def _final(self, answer: FinalAnswer, request_id: bytes, outcome: str, began: float) -> Refused:
         self._watcher.decided(outcome, self._monotonic() - began)
         return Refused(answer, request_id)
 
 
-def _request(call: Callout, parsed: body.Parsed, pool: PoolRuntime) -> Request:
+def _request(call: Callout, parsed: body.Parsed, pool: PoolRuntime, wishes: Wishes) -> Request:
     model, kind, prompt, salt = parsed.model, parsed.kind, parsed.prompt, parsed.salt
     stream, most, size = parsed.stream, parsed.max_tokens, len(call.body)
-    if not (call.objective or call.fairness_id or call.only):
+    if wishes is NO_WISHES and not pool.declared:
         return Request(model, kind, prompt, salt, stream, most, size)
-    objective = call.objective.decode(errors="replace")
+    headers = call.headers
+    objective = wishes.objective
     return Request(
         model,
         kind,
@@ -426,16 +460,24 @@ def _request(call: Callout, parsed: body.Parsed, pool: PoolRuntime) -> Request:
         most,
         size,
         objective=objective,
-        fairness_id=call.fairness_id.decode(errors="replace"),
+        fairness_id=wishes.fairness_id,
         priority=pool.priorities.get(objective, 0) if objective else 0,
-        only=tuple(call.only.decode(errors="replace").split(",")) if call.only else (),
+        only=wishes.only,
+        headers={
+            name: headers[key].decode(errors="replace")
+            for key, name in pool.declared
+            if key in headers
+        },
+        ttl_seconds=wishes.ttl_seconds,
+        slo_ttft_ms=wishes.slo_ttft_ms,
+        slo_tpot_ms=wishes.slo_tpot_ms,
     )
 
 
-def _sticky_key(by: StickyBy, request_id: bytes, call: Callout) -> bytes:
+def _sticky_key(by: StickyBy, request_id: bytes, wishes: Wishes) -> bytes:
     """What decides about a target; a client that does not say it is a new one each time."""
     if by is StickyBy.SESSION:
-        return call.session or request_id
+        return wishes.session or request_id
     if by is StickyBy.FAIRNESS_ID:
-        return call.fairness_id or request_id
+        return wishes.fairness_id.encode() or request_id
     return request_id

@@ -19,6 +19,7 @@ class RefusalReason(StrEnum):
     NO_ENDPOINT = "no_endpoint"
     UNKNOWN_MODEL = "unknown_model"
     SHED = "shed"
+    NOT_CACHED = "not_cached"
 
 
 class Refusal(msgspec.Struct, frozen=True):

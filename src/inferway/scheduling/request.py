@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Protocol
 
 import msgspec
@@ -25,12 +27,16 @@ class ApiKind(StrEnum):
     OTHER = "other"
 
 
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
 class Request(msgspec.Struct, frozen=True, gc=False):
     """One request.
 
     ``prompt`` is the raw JSON of the prompt or of the messages and is never decoded. ``salt`` holds
     what separates prefix caches besides the model: cache salt and tool definitions. An empty
-    ``model`` means that any endpoint will do. ``max_tokens`` 0 means that the client did not say.
+    ``model`` means that any endpoint will do. Numbers that are 0 mean that the client did not say.
+    ``headers`` has, under lower-case names, those of the request that the policy reads.
     """
 
     model: str
@@ -45,3 +51,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     priority: int = 0
     # "ip" or "ip:port" that conformance tests restrict the choice to, if the filter for it is on.
     only: tuple[str, ...] = ()
+    headers: Mapping[str, str] = NO_HEADERS
+    # How long the request may wait in the picker, and what the client would like to see.
+    ttl_seconds: float = 0.0
+    slo_ttft_ms: float = 0.0
+    slo_tpot_ms: float = 0.0

@@ -20,9 +20,9 @@ from inferway.cluster import kubeconfig
 from inferway.cluster.client import KubeClient
 from inferway.cluster.store import Key
 from inferway.local.apiserver.server import ApiServer, ApiServerOptions
-from inferway.picker.rewrite_status import Complaint, condition
 from inferway.picker.rewrites import RewriteWatcher, decode_rewrite, table_of
 from inferway.picker.run import Picker
+from inferway.picker.verdicts import Complaint, condition
 from inferway.scheduling.rewrite import RewriteTable, Target, draw
 
 CANARY = {"id": "canary", "object": "model", "parent": "m"}
@@ -86,7 +86,7 @@ def test_what_is_wrong_is_said(one: Any, said: str) -> None:
 
 
 def apply(picker: Picker, *objects: Any) -> None:
-    picker.set_rewrites(table(*objects)[0])
+    picker.first.set_rewrites(table(*objects)[0])
 
 
 async def test_the_answer_says_what_to_cut() -> None:

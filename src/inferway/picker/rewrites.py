@@ -1,23 +1,21 @@
 """Follows the InferenceModelRewrites of one pool, in both of the kind's groups.
 
-Pure functions make rules of objects; the pump tells the whole table after each change. A kind
-that the cluster does not have counts as no objects.
+Pure functions make rules of objects. Both groups count, where both are installed.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 
 from inferway.api.codec import Object, decode
 from inferway.api.inference import INFERENCE_GROUP, InferenceModelRewrite, RewriteRule
 from inferway.api.resources import INFERENCE_MODEL_REWRITES, LEGACY_INFERENCE_MODEL_REWRITES
 from inferway.base.clock import Clock
 from inferway.cluster.client import KubeClient
-from inferway.cluster.informer import Informer
 from inferway.cluster.store import Key
-from inferway.picker.rewrite_status import Complaint, StatusWriter
+from inferway.picker.objectives import refers_to
+from inferway.picker.pool_objects import PoolObjects, Verdicts
+from inferway.picker.verdicts import Complaint, StatusWriter
 from inferway.scheduling.rewrite import (
     Rewrite,
     RewriteTable,
@@ -28,10 +26,7 @@ from inferway.scheduling.rewrite import (
     shadowed,
 )
 
-_log = logging.getLogger(__name__)
-
 STICKY_BY = "inferway.dev/sticky-by"
-_POOL_KINDS = ("InferencePool", "")
 
 
 def decode_rewrite(raw: Object) -> InferenceModelRewrite:
@@ -44,9 +39,7 @@ def rewrite_of(
 ) -> tuple[Rewrite | None, list[Complaint]]:
     """The rules of an object, and what is wrong with them; None: it is about another pool."""
     spec = found.spec
-    if spec is None or spec.pool_ref.name != pool or spec.pool_ref.kind not in _POOL_KINDS:
-        return None, []
-    if (spec.pool_ref.group or INFERENCE_GROUP) not in (group, INFERENCE_GROUP):
+    if spec is None or not refers_to(spec.pool_ref, pool, group):
         return None, []
     complaints: list[Complaint] = []
     rules = []
@@ -96,8 +89,8 @@ def table_of(
     return compile_table(made), wrong
 
 
-class RewriteWatcher:
-    """One pool's rewrites. ``synced`` is set when both kinds were listed once."""
+class RewriteWatcher(PoolObjects[InferenceModelRewrite]):
+    """Follows one pool's rewrites and tells the whole table after each change."""
 
     def __init__(
         self,
@@ -107,57 +100,20 @@ class RewriteWatcher:
         apply: Callable[[RewriteTable | None], None],
         clock: Clock,
     ) -> None:
-        self._pool = pool
-        self._group = group
-        self._apply = apply
-        self._changed = asyncio.Event()
-        self._wrong: Mapping[str, list[Complaint]] = {}
-        self._told = asyncio.Event()
-        self._statuses = StatusWriter(client, clock)
-        self.synced = asyncio.Event()
-        self._informers: list[Informer[InferenceModelRewrite]] = [
-            Informer(client, kind, decode=decode_rewrite, namespace=pool.namespace, optional=True)
-            for kind in (INFERENCE_MODEL_REWRITES, LEGACY_INFERENCE_MODEL_REWRITES)
-        ]
+        def judge(objects: Sequence[tuple[str, InferenceModelRewrite]]) -> Verdicts:
+            table, wrong = table_of([one for _, one in objects], pool.name, group)
+            apply(table)
+            return {
+                (owner, one.metadata.name): wrong[one.metadata.name]
+                for owner, one in objects
+                if rewrite_of(one, pool.name, group)[0] is not None
+            }
 
-    async def run(self) -> None:
-        """Works until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            for informer in self._informers:
-                informer.subscribe(self._note)
-                tasks.create_task(informer.run(), name=f"watch {informer.resource.plural}")
-            for informer in self._informers:
-                await informer.synced.wait()
-            tasks.create_task(self._write_statuses(), name="rewrite statuses")
-            while True:
-                self._changed.clear()
-                self._tell()
-                self.synced.set()
-                await self._changed.wait()
-
-    def _tell(self) -> None:
-        objects = [one for informer in self._informers for one in informer.store.values()]
-        table, wrong = table_of(objects, self._pool.name, self._group)
-        said = {name: [one.text for one in found] for name, found in wrong.items() if found}
-        if wrong != self._wrong and said:
-            _log.warning("model rewrites", extra={"data": said})
-        self._wrong = wrong
-        self._apply(table)
-        self._told.set()
-
-    async def _write_statuses(self) -> None:
-        while True:
-            await self._told.wait()
-            self._told.clear()
-            wrong = self._wrong
-            for informer in self._informers:
-                for found in list(informer.store.values()):
-                    complaints = wrong.get(found.metadata.name)
-                    if complaints is not None and self._mine(found):
-                        await self._statuses.write(informer.resource, found, complaints)
-
-    def _mine(self, found: InferenceModelRewrite) -> bool:
-        return rewrite_of(found, self._pool.name, self._group)[0] is not None
-
-    def _note(self, key: Key) -> None:
-        self._changed.set()
+        super().__init__(
+            client,
+            pool.namespace,
+            (INFERENCE_MODEL_REWRITES, LEGACY_INFERENCE_MODEL_REWRITES),
+            decode_rewrite,
+            judge,
+            StatusWriter(client, clock),
+        )

@@ -1,6 +1,6 @@
-"""What the picker says about InferenceModelRewrites: the condition ``Accepted`` of each.
+"""What the picker says about objects that refer to a pool: conditions such as ``Accepted``.
 
-``condition`` is pure. All replicas of a picker say the same, so that whoever comes second finds
+``conditions`` is pure. All replicas of a picker say the same, so that whoever comes second finds
 nothing to write.
 """
 
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from inferway.api.codec import encode
 from inferway.api.conditions import FALSE, TRUE, ConditionType, find_condition
-from inferway.api.inference import InferenceModelRewrite
+from inferway.api.inference import InferenceModelRewrite, InferenceObjective
 from inferway.api.meta import Condition
 from inferway.api.resources import ResourceType
 from inferway.base.clock import Clock, rfc3339
@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 ACCEPTED = "Accepted"
 INVALID = "Invalid"
+
+Judged: TypeAlias = InferenceModelRewrite | InferenceObjective
 
 
 class Complaint(NamedTuple):
@@ -37,14 +39,17 @@ class Complaint(NamedTuple):
 
 
 def condition(
-    found: InferenceModelRewrite, complaints: Sequence[Complaint], now: str
+    found: Judged,
+    complaints: Sequence[Complaint],
+    now: str,
+    kind: ConditionType = ConditionType.ACCEPTED,
 ) -> Condition | None:
     """The condition that the object should have; None if it has it."""
     good = all(complaint.harmless for complaint in complaints)
     status, reason = (TRUE, ACCEPTED) if good else (FALSE, INVALID)
     message = "; ".join(complaint.text for complaint in complaints)
     generation = found.metadata.generation
-    before = find_condition(found.status.conditions, ConditionType.ACCEPTED)
+    before = find_condition(found.status.conditions, kind)
     since = now
     if before is not None and before.status == status:
         since = before.last_transition_time
@@ -55,7 +60,7 @@ def condition(
         ):
             return None
     return Condition(
-        type=ConditionType.ACCEPTED,
+        type=kind,
         status=status,
         observed_generation=generation,
         last_transition_time=since,
@@ -65,26 +70,34 @@ def condition(
 
 
 class StatusWriter:
-    """Writes conditions until the cluster says that it may not."""
+    """Writes conditions of the types ``kinds`` until the cluster says that it may not."""
 
-    def __init__(self, client: KubeClient, clock: Clock) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        clock: Clock,
+        kinds: Sequence[ConditionType] = (ConditionType.ACCEPTED,),
+    ) -> None:
         self._client = client
         self._clock = clock
+        self._kinds = kinds
         self._forbidden = False
 
     async def write(
-        self, kind: ResourceType, found: InferenceModelRewrite, complaints: Sequence[Complaint]
+        self, kind: ResourceType, found: Judged, complaints: Sequence[Complaint]
     ) -> None:
-        """One object's condition. A failure is logged, and the next change tries again."""
-        wanted = condition(found, complaints, rfc3339(self._clock.wall()))
-        if wanted is None or self._forbidden:
+        """One object's conditions. A failure is logged, and the next change tries again."""
+        now = rfc3339(self._clock.wall())
+        wanted = [one for k in self._kinds if (one := condition(found, complaints, now, k))]
+        if not wanted or self._forbidden:
             return
-        others = [one for one in found.status.conditions if one.type != wanted.type]
+        changed = {one.type for one in wanted}
+        others = [one for one in found.status.conditions if one.type not in changed]
         meta = found.metadata
         patch = {
             # A namesake that was made meanwhile is another object.
             "metadata": {"uid": meta.uid},
-            "status": {"conditions": [encode(one) for one in (*others, wanted)]},
+            "status": {"conditions": [encode(one) for one in (*others, *wanted)]},
         }
         try:
             await self._client.patch(

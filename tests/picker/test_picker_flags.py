@@ -10,7 +10,7 @@ from inferway.base.errors import UsageError
 from inferway.picker import config_file, flags
 from inferway.picker.main import main
 from inferway.picker.metrics_text import ENGINES, Spec
-from inferway.picker.run import scrape_options
+from inferway.picker.pools import scrape_options
 from inferway.scheduling.policy import CostPolicy
 
 

@@ -27,8 +27,8 @@ BODY = {"model": "m", "prompt": "x"}
 async def empty_pool(**annotations: str) -> AsyncIterator[tuple[Picker, FakeServer]]:
     """A picker whose only server is not there any more, and the server."""
     async with FakeServer([BASE]).serving() as server, picker_for(server.address) as picker:
-        picker.set_annotations(annotations)
-        picker.set_endpoints([])
+        picker.first.set_annotations(annotations)
+        picker.first.set_endpoints([])
         async with asyncio.timeout(2 * DEADLINE_SECONDS):
             yield picker, server
 
@@ -51,7 +51,7 @@ async def test_waits_for_the_first_server() -> None:
         assert 'inferway_pool_held_requests{name="p",pool="ns/p"} 3.0' in text
         assert 'inferway_pool_queued_requests{name="p",pool="ns/p"} 3.0' in text
         assert 'inferway_pool_ready_endpoints{name="p",pool="ns/p"} 0.0' in text
-        picker.set_endpoints([Endpoint(server.address, "a")])
+        picker.first.set_endpoints([Endpoint(server.address, "a")])
         for status, headers, _ in await asyncio.gather(*asked):
             assert status == 200
             assert headers["x-gateway-destination-endpoint"] == server.address
@@ -83,7 +83,7 @@ async def test_no_more_than_may_wait() -> None:
         status, headers, body = await ask(picker, BODY)
         assert (status, headers["retry-after"]) == (DECIDED_UNAVAILABLE_STATUS, "5")
         assert b"as many requests as may wait" in body
-        picker.set_endpoints([Endpoint(server.address, "a")])
+        picker.first.set_endpoints([Endpoint(server.address, "a")])
         assert (await first)[0] == 200
 
 
@@ -126,12 +126,12 @@ async def test_on_the_channel_one_leaves_and_the_others_wait_on() -> None:
         await until(lambda: len(picker.hold.queue) == 3)
         writer.write(frame(CANCEL, 2))
         await until(lambda: len(picker.hold.queue) == 2)
-        picker.set_endpoints([Endpoint(server.address, "a")])
+        picker.first.set_endpoints([Endpoint(server.address, "a")])
         answers = [await proxy.answer() for _ in range(2)]
         assert [(number, verdict) for number, verdict, _, _ in answers] == [(1, 1), (3, 1)]
         assert sum(picker.scheduler.in_flight().values()) == 2
         # Who is gone leaves with all that it asked.
-        picker.set_endpoints([])
+        picker.first.set_endpoints([])
         writer.write(question(4, body))
         await until(lambda: len(picker.hold.queue) == 1)
         writer.transport.abort()
@@ -151,7 +151,7 @@ async def test_a_wait_for_an_adapter_may_follow_and_can_be_left() -> None:
             % (len(body), body)
         )
         await until(lambda: len(picker.hold.queue) == 1)
-        picker.set_endpoints([Endpoint(server.address, "a")])
+        picker.first.set_endpoints([Endpoint(server.address, "a")])
         await until(lambda: picker.scheduler.models.serving != {} and len(picker.hold.queue) == 0)
         await until(lambda: adapters.waiting == 1)
         writer.close()

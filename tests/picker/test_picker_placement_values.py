@@ -10,6 +10,7 @@ import pytest
 from inferway.api import crds
 from inferway.api.schema.load import load_schema
 from inferway.api.schema.validation import validate
+from inferway.cluster.store import Key
 from inferway.picker.answers import FinalAnswer
 from inferway.picker.placement import calls, objects, statuses, waiting
 from inferway.picker.placement.peers import Peers, Report
@@ -206,6 +207,7 @@ def test_reports_are_paced_and_only_a_leader_takes_them() -> None:
     clock = [10.0]
     leads = [False]
     peers = Peers(
+        Key("ns", "p"),
         lambda peer, demand, load, waits: heard.append((peer, waits)),
         lambda: leads[0],
         lambda: clock[0],

@@ -32,7 +32,7 @@ async def picker_for(*servers: str, extra: tuple[str, ...] = ()) -> AsyncIterato
     argv = ["--pool-name", "p", "--pool-namespace", "ns", "--bind-address", "127.0.0.1"]
     argv += ["--endpoints", ",".join(servers), "--pick-port", "0", "--feedback-port", "0"]
     argv += ["--grpc-health-port", "0", "--metrics-port", "0", *extra]
-    picker = Picker(flags.parse(argv, {}), CostPolicy(), SystemClock(), "test")
+    picker = Picker(flags.parse(argv, {}), CostPolicy, SystemClock(), "test")
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         work = tasks.create_task(picker.run(None, stop))

@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 
 from inferway.picker.debug import DecisionRing
-from inferway.picker.telemetry import PickerCollector, exposition
+from inferway.picker.telemetry import exposition
 
 
 def application(
-    collector: PickerCollector, ring: DecisionRing, not_ready: Callable[[], str]
+    collector: Collector, ring: DecisionRing, not_ready: Callable[[], str]
 ) -> web.Application:
     """``not_ready`` says what is missing, or nothing."""
 

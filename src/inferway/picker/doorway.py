@@ -15,8 +15,7 @@ from typing import cast
 from inferway.picker.callout import CalloutProtocol
 from inferway.picker.channel import ChannelProtocol
 from inferway.picker.frames import GREETING
-from inferway.picker.peers import Connection, Proxies
-from inferway.picker.service import PickService
+from inferway.picker.peers import Answers, Connection, Proxies
 from inferway.scheduling.events import Event, ProxyGone
 
 _BACKLOG = 1024
@@ -57,7 +56,7 @@ class Doorway(asyncio.Protocol):
 class PickServer:
     """Listens; ``settle`` is told what the connections say about requests."""
 
-    def __init__(self, service: PickService, settle: Callable[[Event], None]) -> None:
+    def __init__(self, service: Answers, settle: Callable[[Event], None]) -> None:
         self.service = service
         self.settle = settle
         self.draining = False

@@ -76,6 +76,17 @@ FLAGS = (
     Flag("zap-time-encoding", "text", "", "Go's logger.", used=False),
 )
 
+
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """One pool to pick for: an InferencePool, or ``endpoints`` (host:port) that are given."""
+
+    namespace: str
+    name: str
+    group: str
+    endpoints: tuple[str, ...] = ()
+
+
 USAGE_HINT = "See them all: inferway picker --help"
 
 
@@ -96,8 +107,16 @@ class Options:
         return self.values[name] == "true"
 
     @property
-    def endpoints(self) -> tuple[str, ...]:
-        return tuple(part for part in self.values["endpoints"].split(",") if part)
+    def pools(self) -> tuple[PoolSpec, ...]:
+        """What to pick for, at least one."""
+        endpoints = tuple(part for part in self.values["endpoints"].split(",") if part)
+        v = self.values
+        return (PoolSpec(v["pool-namespace"], v["pool-name"], v["pool-group"], endpoints),)
+
+    @property
+    def needs_cluster(self) -> bool:
+        """Whether a pool's servers are found in Kubernetes."""
+        return not all(pool.endpoints for pool in self.pools)
 
 
 def parse(argv: Sequence[str], env: Mapping[str, str]) -> Options:

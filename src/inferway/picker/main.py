@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import uvloop
 
@@ -22,7 +23,7 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
         print(flags.usage())
         return 0
     options = flags.parse(argv, env)
-    policy = config_file.policy(options)
+    make_policy = partial(config_file.policy, options)
     identity = RandomIds().suffix(IDENTITY_LETTERS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run(options, policy, env, SystemClock(), identity))
+        return runner.run(run(options, make_policy, env, SystemClock(), identity))

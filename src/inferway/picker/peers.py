@@ -8,11 +8,29 @@ import struct
 from collections.abc import Callable
 from typing import Protocol
 
-from inferway.picker.service import PickService
+from inferway.picker.machine import Callout, Malformed
+from inferway.picker.service import Later, Refused, Reply
 from inferway.scheduling.events import Event
 
 # A proxy that restarts its connections is back long before this.
 PROXY_GONE_SECONDS = 5.0
+
+
+class Answers(Protocol):
+    """The service of one pool, or of several."""
+
+    @property
+    def declared(self) -> frozenset[bytes]:
+        """Lower-case names of all headers that policies of the pools read."""
+        ...
+
+    def answer(self, call: Callout, proxy: str) -> Reply | Later:
+        """The answer, or how to get it a little later."""
+        ...
+
+    def malformed(self, problem: Malformed) -> Refused:
+        """The last answer on a connection that can not go on."""
+        ...
 
 
 class Connection(Protocol):
@@ -26,7 +44,7 @@ class Connection(Protocol):
 class PickPeers(Protocol):
     """The server as its connections see it."""
 
-    service: PickService
+    service: Answers
     draining: bool
     time: Callable[[], float]
     settle: Callable[[Event], None]

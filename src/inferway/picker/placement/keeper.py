@@ -12,7 +12,6 @@ import logging
 from collections.abc import Mapping
 
 import aiohttp
-from aiohttp import web
 
 from inferway.api.resources import LORA_ADAPTERS
 from inferway.base.clock import Clock
@@ -25,7 +24,7 @@ from inferway.picker.answers import FinalAnswer
 from inferway.picker.placement import objects, view
 from inferway.picker.placement.acting import Acting, Counts
 from inferway.picker.placement.objects import Adapter, Reading
-from inferway.picker.placement.peers import PATH, REPORT_BYTES_MAX, Peers
+from inferway.picker.placement.peers import Peers
 from inferway.picker.placement.waiting import AdapterQueue, Told, failed
 from inferway.picker.scrape import ScrapeOptions, Scraper
 from inferway.scheduling.placement.demand import DemandMeter
@@ -63,7 +62,7 @@ class PlacementKeeper:
         self.counts = Counts()
         self.queue = AdapterQueue()
         self.meter = DemandMeter()
-        self.peers = Peers(self.hear, lambda: self.acting is not None, clock.monotonic)
+        self.peers = Peers(pool, self.hear, lambda: self.acting is not None, clock.monotonic)
         self.acting: Acting | None = None
         self.pick_seconds = objects.PICK_SECONDS
         self.reading = Reading((), {}, {}, {})
@@ -114,15 +113,6 @@ class PlacementKeeper:
     def set_annotations(self, annotations: Mapping[str, str]) -> None:
         """How long a pick may take."""
         self.pick_seconds = objects.pick_seconds(annotations)
-
-    def add_routes(self, app: web.Application) -> None:
-        """Where other pickers of the pool tell what they are asked for."""
-
-        async def demand(request: web.Request) -> web.Response:
-            body = await request.content.read(REPORT_BYTES_MAX)
-            return web.Response(status=self.peers.receive(body))
-
-        app.router.add_post(PATH, demand)
 
     def stop(self) -> None:
         """Refuses all that wait."""

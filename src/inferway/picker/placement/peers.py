@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import aiohttp
 import msgspec
+from aiohttp import web
 
 from inferway.api.resources import LEASES
 from inferway.base.errors import InferwayError
@@ -49,7 +50,10 @@ class Report(msgspec.Struct, frozen=True):
 class Peers:
     """Both directions for one pool."""
 
-    def __init__(self, hear: Hear, leads: Callable[[], bool], now: Callable[[], float]) -> None:
+    def __init__(
+        self, pool: Key, hear: Hear, leads: Callable[[], bool], now: Callable[[], float]
+    ) -> None:
+        self._pool = f"{pool.namespace}/{pool.name}"
         self._hear = hear
         self._leads = leads
         self._now = now
@@ -87,6 +91,7 @@ class Peers:
                 return
             async with session.post(
                 f"http://{self._leader}{PATH}",
+                params={"pool": self._pool},
                 data=msgspec.json.encode(report),
                 timeout=aiohttp.ClientTimeout(total=SEND_SECONDS_MAX),
             ) as answer:
@@ -132,3 +137,15 @@ async def _holder(client: KubeClient, lease: Key) -> str:
     raw = await client.get(LEASES, lease.name, lease.namespace)
     holder = (raw.get("spec") or {}).get("holderIdentity")
     return str(holder or "").partition("/")[0]
+
+
+def add_route(app: web.Application, pools: Mapping[Key, Peers]) -> None:
+    """Where other pickers tell what they are asked for."""
+    by_name = {f"{key.namespace}/{key.name}": peers for key, peers in pools.items()}
+
+    async def demand(request: web.Request) -> web.Response:
+        body = await request.content.read(REPORT_BYTES_MAX)
+        peers = by_name.get(request.query.get("pool", ""))
+        return web.Response(status=404 if peers is None else peers.receive(body))
+
+    app.router.add_post(PATH, demand)

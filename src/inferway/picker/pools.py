@@ -1,0 +1,225 @@
+"""One pool of a picker process: its scheduler, and all that watches, scrapes and holds for it.
+
+Knows nothing of listening: what proxies ask comes through ``service``, what they report through
+``settle``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from prometheus_client.registry import Collector
+
+from inferway.base.clock import Clock
+from inferway.cluster.client import KubeClient
+from inferway.cluster.store import Key
+from inferway.picker import metrics_text
+from inferway.picker.annotations import hold_limits
+from inferway.picker.debug import DecisionRing
+from inferway.picker.flags import Options, PoolSpec
+from inferway.picker.holding import Holder
+from inferway.picker.metrics_text import Names
+from inferway.picker.objectives import ObjectiveWatcher
+from inferway.picker.placement.keeper import PlacementKeeper
+from inferway.picker.placement.metrics import PlacementCollector
+from inferway.picker.pool_metrics import PoolCollector
+from inferway.picker.rewrites import RewriteWatcher
+from inferway.picker.scrape import ScrapeOptions, Scraper
+from inferway.picker.service import PickService, PoolRuntime
+from inferway.picker.telemetry import PickerCollector, ScrapeView, Telemetry
+from inferway.picker.watch import PoolWatcher
+from inferway.scheduling.decision import Policy
+from inferway.scheduling.events import Event
+from inferway.scheduling.pool import PoolScheduler
+from inferway.scheduling.rewrite import RewriteTable
+from inferway.scheduling.snapshot import Endpoint
+
+_log = logging.getLogger(__name__)
+
+# Readiness waits this long for the servers to tell what they serve; a server that hangs
+# must not keep the picker out.
+MODELS_WAIT_SECONDS = 2.0
+
+
+class PickedPool:
+    """One pool. ``prefix`` begins the ids of its picks and of no others."""
+
+    def __init__(
+        self,
+        spec: PoolSpec,
+        options: Options,
+        policy: Policy,
+        clock: Clock,
+        ring: DecisionRing,
+        prefix: str,
+    ) -> None:
+        self.spec = spec
+        self.key = Key(spec.namespace, spec.name)
+        self.prefix = prefix
+        self._clock = clock
+        self.scheduler = PoolScheduler(policy)
+        self.telemetry = Telemetry(f"{spec.namespace}/{spec.name}", self.scheduler, ring)
+        servers = scrape_options(options)
+        self.scraper = Scraper(self.scheduler, clock, servers)
+        self.hold = Holder(clock)
+        self.placement = PlacementKeeper(
+            self.key, spec.group, self.scheduler, self.scraper, servers, clock
+        )
+        self.runtime = PoolRuntime(
+            self.scheduler,
+            refresh=self.scraper.refresh,
+            listing=self.scraper.listing,
+            hold=self.hold,
+            adapters=self.placement,
+        )
+        self.service = PickService(
+            {(spec.namespace, spec.name): self.runtime},
+            clock,
+            random.Random(),
+            self.telemetry,
+            prefix,
+        )
+        self._watcher: PoolWatcher | None = None
+        self._rewrites: RewriteWatcher | None = None
+        self._objectives: ObjectiveWatcher | None = None
+        self._endpoints_told = asyncio.Event()
+        self._complaints: list[str] = []
+
+    # -- events ----------------------------------------------------------------------------
+
+    def settle(self, event: Event) -> None:
+        """Applies what became known of a request."""
+        ended = self.scheduler.settle(event, self._clock.monotonic())
+        self.telemetry.settled(event, ended)
+
+    def set_endpoints(self, endpoints: list[Endpoint]) -> None:
+        """Makes these the pool's endpoints."""
+        added, removed = self.scheduler.set_endpoints(endpoints, self._clock.monotonic())
+        if added or removed:
+            _log.info(
+                "endpoints",
+                extra={"data": {"pool": str(self.key), "added": added, "removed": removed}},
+            )
+        self.scraper.set_endpoints(endpoints)
+        self.hold.set_endpoints(len(endpoints))
+        self._endpoints_told.set()
+
+    def set_annotations(self, annotations: Mapping[str, str]) -> None:
+        """What the pool's annotations ask for."""
+        limits, complaints = hold_limits(annotations)
+        if complaints != self._complaints:
+            self._complaints = complaints
+            if complaints:
+                _log.warning("annotations of the pool", extra={"data": {"problems": complaints}})
+        self.hold.set_limits(limits)
+        self.placement.set_annotations(annotations)
+
+    def set_rewrites(self, table: RewriteTable | None) -> None:
+        """Which models stand for which."""
+        self.runtime.rewrites = table
+
+    def set_priorities(self, priorities: dict[str, int]) -> None:
+        """Objective name -> priority."""
+        self.runtime.priorities = priorities
+
+    def not_ready(self) -> str:
+        """What is missing, or nothing."""
+        if self._watcher is not None and self._watcher.problem:
+            return self._watcher.problem
+        return "" if self.runtime.synced else "the model servers have not been asked yet"
+
+    # -- running ---------------------------------------------------------------------------
+
+    def start(
+        self, tasks: asyncio.TaskGroup, client: KubeClient | None, place: str
+    ) -> list[asyncio.Task[None]]:
+        """What works for the pool until cancelled; ``place`` is how other pickers reach this."""
+        work = [
+            tasks.create_task(self.scraper.run(), name="scraper"),
+            tasks.create_task(self._become_synced(), name="first models"),
+        ]
+        if client is None:
+            self.set_endpoints([Endpoint(a, a) for a in self.spec.endpoints])
+            return work
+        self._watcher = PoolWatcher(
+            client, self.key, self.spec.group, self.set_endpoints, self.set_annotations
+        )
+        self._rewrites = RewriteWatcher(
+            client, self.key, self.spec.group, self.set_rewrites, self._clock
+        )
+        self._objectives = ObjectiveWatcher(
+            client, self.key, self.spec.group, self.set_priorities, self._clock
+        )
+        return [
+            *work,
+            tasks.create_task(self._watcher.run(), name="watch"),
+            tasks.create_task(self._rewrites.run(), name="watch rewrites"),
+            tasks.create_task(self._objectives.run(), name="watch objectives"),
+            tasks.create_task(self.placement.run(client, place), name="placement"),
+        ]
+
+    def stop(self) -> None:
+        """Refuses all that wait."""
+        self.hold.stop()
+        self.placement.stop()
+
+    async def _become_synced(self) -> None:
+        await self._endpoints_told.wait()
+        try:
+            async with asyncio.timeout(MODELS_WAIT_SECONDS):
+                await self.scraper.asked_all.wait()
+                if self._rewrites is not None and self._objectives is not None:
+                    await self._rewrites.synced.wait()
+                    await self._objectives.synced.wait()
+                    await self.placement.synced.wait()
+        except TimeoutError:
+            _log.warning("not every model server, or the cluster, has told what is served")
+        self.runtime.synced = True
+
+    # -- metrics ---------------------------------------------------------------------------
+
+    def collector(self) -> Collector:
+        """All metrics of the pool."""
+        further = (
+            PoolCollector(self.telemetry, self.key, self.hold),
+            PlacementCollector(self.placement),
+        )
+        return PickerCollector(self.telemetry, ScrapeView(self._scrapes), further)
+
+    def _scrapes(self) -> list[tuple[str, float | None, int]]:
+        now = self._clock.monotonic()
+        return [
+            (address, None if t.metrics_at is None else now - t.metrics_at, t.errors)
+            for address, t in self.scraper.targets.items()
+        ]
+
+
+def scrape_options(options: Options) -> ScrapeOptions:
+    """Flags about the model servers' metrics."""
+
+    def renamed(names: Names) -> Names:
+        changes: dict[str, Any] = {
+            field: (metrics_text.spec(options.text(flag)), *getattr(names, field))
+            for field, flag in (
+                ("waiting", "total-queued-requests-metric"),
+                ("running", "total-running-requests-metric"),
+                ("kv_use", "kv-cache-usage-percentage-metric"),
+                ("lora", "lora-info-metric"),
+                ("cache", "cache-info-metric"),
+            )
+            if options.text(flag)
+        }
+        return dataclasses.replace(names, **changes)
+
+    return ScrapeOptions(
+        scheme=options.text("model-server-metrics-scheme"),
+        port=options.number("model-server-metrics-port"),
+        path=options.text("model-server-metrics-path"),
+        insecure=options.flag("model-server-metrics-https-insecure-skip-verify"),
+        names=renamed,
+    )

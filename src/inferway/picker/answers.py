@@ -17,6 +17,7 @@ DECIDED_OK_STATUS = 464
 _TYPES = {
     400: "invalid_request_error",
     404: "invalid_request_error",
+    408: "invalid_request_error",
     412: "invalid_request_error",
     413: "invalid_request_error",
     429: "rate_limit_error",
@@ -28,6 +29,7 @@ _REASONS = {
     200: b"OK",
     400: b"Bad Request",
     404: b"Not Found",
+    408: b"Request Timeout",
     412: b"Precondition Failed",
     413: b"Content Too Large",
     429: b"Too Many Requests",
@@ -38,13 +40,17 @@ _REASONS = {
 
 
 class FinalAnswer(msgspec.Struct, frozen=True):
-    """What the client is told instead of a model's answer."""
+    """What the client is told instead of a model's answer.
+
+    ``dropped`` says why a good request is not served, in llm-d's words.
+    """
 
     status: int
     message: str
     param: str | None = None
     code: str | None = None
     retry_after_seconds: float = 0.0
+    dropped: str = ""
 
 
 def chosen(addresses: str, pick: str, request_id: bytes, splice: bytes = b"") -> bytes:
@@ -71,6 +77,8 @@ def words(answer: FinalAnswer, request_id: bytes) -> tuple[int, list[tuple[bytes
         (b"x-request-id", request_id),
         (b"x-should-retry", b"true" if retry > 0 else b"false"),
     ]
+    if answer.dropped:
+        headers.append((b"x-llm-d-request-dropped-reason", answer.dropped.encode()))
     if retry > 0:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(retry))))
         headers.append((b"retry-after-ms", b"%d" % max(1, round(retry * 1000))))

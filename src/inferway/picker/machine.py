@@ -31,6 +31,7 @@ class Callout(msgspec.Struct):
     """One question: which endpoint for this request? Header values are as sent.
 
     ``headers`` has lower-case names, at least those of ``KEPT_HEADERS`` and of the pools' policies.
+    ``subset`` are the endpoints that another gateway leaves to choose from; None: all.
     """
 
     method: bytes = b""
@@ -38,6 +39,7 @@ class Callout(msgspec.Struct):
     body: bytes = b""
     request_id: bytes = b""
     headers: Mapping[bytes, bytes] = NO_HEADERS
+    subset: tuple[str, ...] | None = None
 
 
 class Malformed(msgspec.Struct, frozen=True):

@@ -17,6 +17,16 @@ _STATUS = {
     RefusalReason.SHED: (429, "shed"),
     RefusalReason.NOT_CACHED: (412, "not_cached"),
 }
+# The words of llm-d's header for requests that were good and are not served.
+_DROPPED = {
+    RefusalReason.NO_ENDPOINT: "rejected-no-endpoints",
+    RefusalReason.SHED: "rejected-saturated",
+}
+_DROPPED_WAITING = {
+    Why.TIMEOUT: "rejected-ttl-expired",
+    Why.STOPPING: "rejected-shutting-down",
+    Why.OFF: "rejected-no-endpoints",
+}
 
 
 def decided(refusal: Refusal, alias: str = "") -> FinalAnswer:
@@ -30,7 +40,7 @@ def decided(refusal: Refusal, alias: str = "") -> FinalAnswer:
         param = "model"
         if alias:
             message += f" It was rewritten from `{alias}` by an InferenceModelRewrite."
-    return FinalAnswer(status, message, param, code, retry)
+    return FinalAnswer(status, message, param, code, retry, _DROPPED.get(refusal.reason, ""))
 
 
 def waited(refusal: Refuse) -> FinalAnswer:
@@ -45,5 +55,9 @@ def waited(refusal: Refuse) -> FinalAnswer:
     else:
         text = "The pool has no ready endpoint, and as many requests as may wait for one do so."
     return FinalAnswer(
-        DECIDED_UNAVAILABLE_STATUS, text, code="no_endpoint", retry_after_seconds=retry
+        DECIDED_UNAVAILABLE_STATUS,
+        text,
+        code="no_endpoint",
+        retry_after_seconds=retry,
+        dropped=_DROPPED_WAITING.get(refusal.why, "rejected-saturated"),
     )

@@ -92,13 +92,25 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     alias: str = ""
     # Whether only a server will do that has a part of the prompt in its cache.
     if_available: bool = False
+    # When the question came.
+    arrived: float = 0.0
 
 
 class Watcher(Protocol):
     """Who wants to know what was decided; counts and keeps, must not wait."""
 
-    def decided(self, outcome: str, seconds: float) -> None:
-        """One answer was given: ``chosen`` or the reason of a final answer."""
+    def chosen(
+        self, pick: str, asked: Asked, decision: Decision, began: float, ended: float
+    ) -> None:
+        """A server was chosen; deciding began and ended at these times."""
+        ...
+
+    def refused(self, outcome: str, seconds: float, asked: Asked | None) -> None:
+        """The picker gave the final answer itself, for the reason ``outcome``."""
+        ...
+
+    def listed(self) -> None:
+        """The picker answered what the pool serves."""
         ...
 
     def explained(self, pick: str, request_id: bytes, explanation: Explanation) -> None:
@@ -270,13 +282,20 @@ class PickService:
             request, cut = self._rewritten(table, request, request_id, call, wishes)
         alias = parsed.model if cut else ""
         asked = Asked(
-            pool, request, request_id, proxy, wishes.explain, cut, alias, wishes.if_available
+            pool,
+            request,
+            request_id,
+            proxy,
+            wishes.explain,
+            cut,
+            alias,
+            wishes.if_available,
+            began,
         )
         if pool.hold is not None and not pool.hold.passing:
             return self._held(pool.hold, asked)
         result = self._decide(asked, began)
         if isinstance(result, Chosen):
-            self._watcher.decided("chosen", self._monotonic() - began)
             return result
         return self._refused(asked, result, began)
 
@@ -288,7 +307,7 @@ class PickService:
             if waits is not None:
                 return waits
         answer = refusals.decided(result, asked.alias)
-        wording = self._final(answer, request_id, result.reason.value, began)
+        wording = self._final(answer, request_id, result.reason.value, began, asked)
         if result.reason is not RefusalReason.UNKNOWN_MODEL or pool.refresh is None:
             return wording
 
@@ -296,7 +315,6 @@ class PickService:
             def again() -> None:
                 second = self._decide(asked, self._monotonic())
                 if isinstance(second, Chosen):
-                    self._watcher.decided("chosen", self._monotonic() - began)
                     done(second)
                 else:
                     done(Refused(refusals.decided(second, asked.alias), request_id))
@@ -315,7 +333,7 @@ class PickService:
         if key is None:
             return None
         if isinstance(key, FinalAnswer):
-            return self._final(key, asked.request_id, key.code or "", began)
+            return self._final(key, asked.request_id, key.code or "", began, asked)
         # Who has entered waits, so that the other answer is never taken.
         otherwise = Refused(FinalAnswer(503, "The request was not held."), asked.request_id)
         return Later(waiter.start, otherwise, lambda: adapters.leave(key))
@@ -324,17 +342,16 @@ class PickService:
         """The end of waiting for an adapter."""
         began = self._monotonic()
         if answer is not None:
-            return self._final(answer, asked.request_id, answer.code or "", began)
+            return self._final(answer, asked.request_id, answer.code or "", began, asked)
         result = self._decide(asked, began)
         if isinstance(result, Refusal):
             wording = refusals.decided(result, asked.alias)
-            return self._final(wording, asked.request_id, result.reason.value, began)
-        self._watcher.decided("chosen", self._monotonic() - began)
+            return self._final(wording, asked.request_id, result.reason.value, began, asked)
         return result
 
     def _listed(self, pool: PoolRuntime, request_id: bytes) -> Reply | Later:
         """The pool's models, asked for anew unless that was done just now."""
-        self._watcher.decided("listed", 0.0)
+        self._watcher.listed()
         if pool.refresh is None:
             return Told(pool.listing.text, request_id)
         refresh = pool.refresh
@@ -361,7 +378,6 @@ class PickService:
         result = self._decide(asked, began)
         if isinstance(result, Refusal):
             return self._refused(asked, result, began)
-        self._watcher.decided("chosen", self._monotonic() - began)
         return result
 
     def hold_refused(self, refusal: Refuse, request_id: bytes) -> Reply:
@@ -391,7 +407,7 @@ class PickService:
 
     def malformed(self, problem: Malformed) -> Refused:
         """The last answer on a connection that can not go on."""
-        self._watcher.decided("bad_request", 0.0)
+        self._watcher.refused("bad_request", 0.0, None)
         return Refused(FinalAnswer(problem.status, problem.message), b"")
 
     def _find(self, target: bytes) -> tuple[PoolRuntime, body.Call] | FinalAnswer:
@@ -427,27 +443,38 @@ class PickService:
             if isinstance(decision, Decision):
                 if asked.if_available and not decision.matched_bytes:
                     return _NOT_CACHED
-                self._watcher.explained(pick, request_id, scheduler.explain(request, decision, now))
-                scheduler.reserve(request, decision, pick, proxy, now)
+                at, looked = now, self._monotonic()
+                self._watcher.explained(pick, request_id, scheduler.explain(request, decision, at))
+                scheduler.reserve(request, decision, pick, proxy, at)
+                # Explaining is for people and no part of deciding.
+                now += self._monotonic() - looked
         else:
             decision = scheduler.pick(request, pick, proxy, now, self._rng)
         if isinstance(decision, Refusal):
             return decision
         address = scheduler.columns.address
         named = ",".join([address[slot] for slot in decision.slots])
+        self._watcher.chosen(pick, asked, decision, now, self._monotonic())
         return Chosen(
             named, pick, request_id, asked.splice, decision.headers, decision.response_headers
         )
 
-    def _final(self, answer: FinalAnswer, request_id: bytes, outcome: str, began: float) -> Refused:
-        self._watcher.decided(outcome, self._monotonic() - began)
+    def _final(
+        self,
+        answer: FinalAnswer,
+        request_id: bytes,
+        outcome: str,
+        began: float,
+        asked: Asked | None = None,
+    ) -> Refused:
+        self._watcher.refused(outcome, self._monotonic() - began, asked)
         return Refused(answer, request_id)
 
 
 def _request(call: Callout, parsed: body.Parsed, pool: PoolRuntime, wishes: Wishes) -> Request:
     model, kind, prompt, salt = parsed.model, parsed.kind, parsed.prompt, parsed.salt
     stream, most, size = parsed.stream, parsed.max_tokens, len(call.body)
-    if wishes is NO_WISHES and not pool.declared:
+    if wishes is NO_WISHES and not pool.declared and call.subset is None:
         return Request(model, kind, prompt, salt, stream, most, size)
     headers = call.headers
     objective = wishes.objective
@@ -471,6 +498,7 @@ def _request(call: Callout, parsed: body.Parsed, pool: PoolRuntime, wishes: Wish
         ttl_seconds=wishes.ttl_seconds,
         slo_ttft_ms=wishes.slo_ttft_ms,
         slo_tpot_ms=wishes.slo_tpot_ms,
+        subset=None if call.subset is None else frozenset(call.subset),
     )
 
 

@@ -56,3 +56,5 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     ttl_seconds: float = 0.0
     slo_ttft_ms: float = 0.0
     slo_tpot_ms: float = 0.0
+    # "ip:port" or "ip" of the endpoints that the gateway leaves to choose from; None: all.
+    subset: frozenset[str] | None = None

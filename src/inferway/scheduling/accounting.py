@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
+from inferway.scheduling.reservation import Reservation
 
 # No access-log entry after this time: the proxy lost it. Longer than any sensible stream, because
 # releasing a running request early would make a busy server look free.
@@ -20,27 +20,6 @@ UNHEARD_SECONDS = 120.0
 DOUBT_SECONDS = 30.0
 # Memory of reservations stays bounded whatever the proxies do.
 RESERVATIONS_MAX = 200_000
-
-
-class Reservation(msgspec.Struct, gc=False):
-    """One request on its way. ``life`` tells an endpoint from a later one in the same slot."""
-
-    pick: str
-    slot: int
-    life: int
-    tokens: int
-    adapter: str
-    model: str
-    prompt_bytes: int
-    matched_bytes: int
-    prompt_tokens: float
-    backlog_tokens: float
-    in_flight: int
-    at: float
-    deadline: float
-    proxy: str
-    stream: bool
-    loads_adapter: bool = False
 
 
 class Ledger:

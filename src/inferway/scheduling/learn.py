@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from inferway.scheduling.accounting import Reservation
 from inferway.scheduling.events import Finished
 from inferway.scheduling.lora import LoraState
 from inferway.scheduling.rates import Rates
+from inferway.scheduling.reservation import Reservation
 from inferway.scheduling.snapshot import Usual
 from inferway.scheduling.tokens import TokenRatios
 

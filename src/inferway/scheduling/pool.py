@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
 from inferway.scheduling import learn
 from inferway.scheduling.accounting import (
     LEAK_SECONDS,
     UNHEARD_SECONDS,
     Ledger,
-    Reservation,
 )
 from inferway.scheduling.decide import candidates, decide
 from inferway.scheduling.decision import Decision, Explanation, Policy, Refusal
@@ -30,6 +27,7 @@ from inferway.scheduling.lora import LoraState
 from inferway.scheduling.prefix import PrefixIndex
 from inferway.scheduling.rates import Rates
 from inferway.scheduling.request import Request, Rng
+from inferway.scheduling.reservation import Reservation
 from inferway.scheduling.snapshot import (
     Columns,
     Endpoint,
@@ -50,12 +48,15 @@ STEP_BUDGET_TOKENS = 8192.0
 KV_SHARE_FOR_PREFIXES = 0.8
 
 
-class Settled(msgspec.Struct, frozen=True):
+class Settled:
     """A request that has ended: what was thought of it and what it was."""
 
-    reservation: Reservation
-    event: Event
-    address: str
+    __slots__ = ("address", "event", "reservation")
+
+    def __init__(self, reservation: Reservation, event: Event, address: str) -> None:
+        self.reservation = reservation
+        self.event = event
+        self.address = address
 
 
 class PoolScheduler:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
-import msgspec
 from xxhash import xxh3_64_intdigest
 
 # Block sizes by position: fine where chats differ, coarse where only long documents reach.
@@ -27,11 +26,14 @@ ENTRY_BYTES = 260
 INDEX_BYTES_MAX = 256 * 1024 * 1024
 
 
-class Blocks(msgspec.Struct, frozen=True, gc=False):
+class Blocks:
     """The blocks of one prompt: hashes, and a table of where each one ends (at least as long)."""
 
-    hashes: Sequence[int]
-    ends: Sequence[int]
+    __slots__ = ("ends", "hashes")
+
+    def __init__(self, hashes: Sequence[int], ends: Sequence[int]) -> None:
+        self.hashes = hashes
+        self.ends = ends
 
 
 NO_BLOCKS = Blocks((), ())

@@ -11,8 +11,6 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import msgspec
-
 from inferway.scheduling.lora import LoraState
 from inferway.scheduling.prefix import PrefixIndex
 from inferway.scheduling.rates import Rates
@@ -28,7 +26,8 @@ USUAL_GAIN = 0.02
 SLOTS_MAX = 4096
 
 
-class Endpoint(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Endpoint:
     """One server: ``address`` is ``ip:port``; ``name`` is how people know it (pod name).
 
     ``max_loras`` is what its command line says of its places for adapters, ``max_cpu_loras`` of
@@ -37,7 +36,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     address: str
     name: str = ""
-    labels: Mapping[str, str] = {}
+    labels: Mapping[str, str] = field(default_factory=dict)
     max_loras: int = 0
     max_cpu_loras: int = 0
 

@@ -81,7 +81,7 @@ def costs(
         cost = prefill + steps[slot]
         if backlog > 0:
             cost += backlog
-        batch: float = in_flight[slot]
+        batch = float(in_flight[slot])
         if foreign[slot] > 0:
             batch += foreign_requests(c, slot, now)
         if batch:

@@ -20,8 +20,9 @@ SORTED_MAX = 64
 class CostPolicy:
     """Least cost first; equals are told apart by requests in flight, then by chance."""
 
-    name = "inferway-cost-scorer"
-    headers: frozenset[str] = frozenset()
+    def __init__(self) -> None:
+        self.name = "inferway-cost-scorer"
+        self.headers: frozenset[str] = frozenset()
 
     def rank(
         self, request: Request, snapshot: Snapshot, slots: list[int], now: float, rng: Rng

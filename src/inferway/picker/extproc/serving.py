@@ -1,0 +1,57 @@
+"""The ext_proc server of a picker process, from its flags and its pools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from inferway.picker.extproc.machine import Settings
+from inferway.picker.extproc.server import MESSAGE_BYTES_MAX, ExtProcServer, ServingOptions
+from inferway.picker.extproc.stream import Asker
+from inferway.picker.flags import Options
+from inferway.picker.health import HealthService
+from inferway.scheduling.decision import Policy
+from inferway.scheduling.events import Event
+from inferway.scheduling.plugins.header_based_testing_filter import HeaderBasedTestingFilter
+from inferway.scheduling.profile import ProfilePolicy
+
+
+def serving_options(options: Options) -> ServingOptions:
+    """What the flags say of the port."""
+    return ServingOptions(
+        secure=options.flag("secure-serving"),
+        cert_path=options.text("cert-path"),
+        receive_bytes_max=_size(options.text("grpc-max-recv-msg-size")),
+        send_bytes_max=_size(options.text("grpc-max-send-msg-size")),
+    )
+
+
+def _size(text: str) -> int:
+    return int(text) if text else MESSAGE_BYTES_MAX
+
+
+def drain_seconds(options: Options) -> float:
+    """How long open requests may go on after the picker was told to stop."""
+    return options.seconds("drain-timeout")
+
+
+def server(
+    options: Options,
+    policies: Mapping[str, Policy],
+    ask: Asker,
+    settle: Callable[[Event], None],
+    health: HealthService,
+) -> ExtProcServer:
+    """A server for pools (``namespace/name``), which does not listen yet."""
+    subset = not options.flag("disable-endpoint-subset-filter")
+    pools = {
+        pool: Settings(pool, subset=subset, tests=_tests(policy))
+        for pool, policy in policies.items()
+    }
+    return ExtProcServer(pools, ask, settle, health, serving_options(options))
+
+
+def _tests(policy: Policy) -> bool:
+    """Whether conformance tests may restrict the choice; then they are told who answered, too."""
+    return isinstance(policy, ProfilePolicy) and any(
+        isinstance(plugin, HeaderBasedTestingFilter) for plugin in policy.plugins
+    )

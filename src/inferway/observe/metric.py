@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
@@ -48,8 +48,9 @@ class Distribution(msgspec.Struct, frozen=True):
     sum: float
 
 
-# Values of the labels, in the catalogue's order -> what stands there.
-Rows: TypeAlias = Mapping[tuple[str, ...], float | Distribution]
+# Values of the labels, a tuple of texts in the catalogue's order -> what stands there. The type of
+# the key is open because a mapping of pairs is none of tuples of any length to a type checker.
+Rows: TypeAlias = Mapping[Any, float | Distribution]
 
 
 class Source(Protocol):

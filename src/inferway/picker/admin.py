@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST
-from prometheus_client.registry import Collector
 
+from inferway.observe.exposition import Exposition
 from inferway.picker.debug import DecisionRing
-from inferway.picker.telemetry import exposition
 
 
 def application(
-    collector: Collector, ring: DecisionRing, not_ready: Callable[[], str]
+    exposition: Exposition, ring: DecisionRing, not_ready: Callable[[], str]
 ) -> web.Application:
     """``not_ready`` says what is missing, or nothing."""
 
     async def metrics(request: web.Request) -> web.Response:
-        return web.Response(
-            body=exposition(collector), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
+        page, kind = exposition.text(request.headers.get("accept", ""))
+        return web.Response(body=page, headers={"Content-Type": kind})
 
     async def healthz(request: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -28,6 +28,7 @@ class FeedbackService:
     def __init__(self, settle: Callable[[Finished], None]) -> None:
         self._settle = settle
         self.streams = 0
+        self.skipped = 0
 
     async def stream(self, messages: AsyncIterator[Any], context: Any) -> Any:
         """One proxy worker's log; ends when the proxy ends it."""
@@ -50,6 +51,7 @@ class FeedbackService:
             try:
                 event = entries.finished(entry, timed=number % step == 0)
             except (ValueError, OverflowError) as error:
+                self.skipped += 1
                 _log.warning(
                     "access log entry not understood", extra={"data": {"error": str(error)}}
                 )

@@ -6,17 +6,16 @@ published pickers' averages and counts stand beside them under their own names.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
-
 from inferway.cluster.store import Key
+from inferway.observe.metric import Rows
 from inferway.picker.holding import Holder
 from inferway.picker.telemetry import Telemetry
 
 
-class PoolCollector(Collector):
+class PoolSource:
     """One pool."""
 
     def __init__(self, telemetry: Telemetry, key: Key, hold: Holder) -> None:
@@ -24,93 +23,65 @@ class PoolCollector(Collector):
         self._key = key
         self._hold = hold
 
-    def collect(self) -> Iterator[Metric]:
+    def read(self) -> Iterator[tuple[str, Rows]]:
         yield from self._load()
         yield from self._published()
         yield from self._held()
         yield from self._rewrites()
 
-    def _load(self) -> Iterator[Metric]:
-        s = self._telemetry.scheduler
-        c = s.columns
+    def _load(self) -> Iterator[tuple[str, Rows]]:
+        c = self._telemetry.scheduler.columns
         held = len(self._hold.queue)
         waiting = sum(c.waiting[slot] for slot in c.live)
-        rows = (
-            ("ready_endpoints", "Endpoints of the pool that are ready.", len(c.live)),
-            ("held_requests", "Requests that wait in the picker for the first endpoint.", held),
-            (
-                "queued_requests",
-                "Requests that nobody works on: held by the picker, and waiting in servers.",
-                held + waiting,
-            ),
-            (
-                "active_requests",
-                "Requests held by the picker, waiting in servers and running there.",
-                held + waiting + sum(c.running[slot] for slot in c.live),
-            ),
-        )
-        for name, text, value in rows:
-            yield self._gauge(f"inferway_pool_{name}", text, value)
+        running = sum(c.running[slot] for slot in c.live)
+        both = (self._telemetry.pool, self._key.name)
+        yield "inferway_pool_ready_endpoints", {both: len(c.live)}
+        yield "inferway_pool_held_requests", {both: held}
+        yield "inferway_pool_queued_requests", {both: held + waiting}
+        yield "inferway_pool_active_requests", {both: held + waiting + running}
+        yield "inferway_pool_held_bytes", {both: self._hold.queue.bytes}
+        yield "inferway_pool_held_oldest_seconds", {both: self._hold.oldest_seconds()}
 
-    def _published(self) -> Iterator[Metric]:
+    def _published(self) -> Iterator[tuple[str, Rows]]:
         """The pool gauges of the reference pickers; they know a pool by its bare name."""
-        s = self._telemetry.scheduler
-        c = s.columns
-        count = len(c.live)
-        per = max(1, count)
-        rows = (
-            ("average_queue_size", sum(c.waiting[slot] for slot in c.live) / per),
-            ("average_running_requests", sum(c.running[slot] for slot in c.live) / per),
-            ("average_kv_cache_utilization", sum(c.kv_use[slot] for slot in c.live) / per),
-        )
-        for prefix, ready in (("inference_pool", "ready_pods"), ("llm_d_epp", "ready_endpoints")):
-            for name, value in (*rows, (ready, float(count))):
-                family = GaugeMetricFamily(
-                    f"{prefix}_{name}", "As the published pickers name it.", labels=("name",)
-                )
-                family.add_metric((self._key.name,), value)
-                yield family
+        c = self._telemetry.scheduler.columns
+        name = self._key.name
+        one = (name,)
+        for what, column in (
+            ("queue_size", c.waiting),
+            ("running_requests", c.running),
+            ("kv_cache_utilization", c.kv_use),
+        ):
+            values = [column[slot] for slot in c.live] or [0.0]
+            mean = statistics.fmean(values)
+            yield f"inference_pool_average_{what}", {one: mean}
+            yield f"llm_d_epp_average_{what}", {one: mean}
+            yield f"llm_d_epp_std_dev_{what}", {one: statistics.pstdev(values, mean)}
+        yield "inference_pool_ready_pods", {one: len(c.live)}
+        yield "llm_d_epp_ready_endpoints", {one: len(c.live)}
+        # A Pod with several target ports is several endpoints, told apart by their addresses.
+        names = [c.name[slot] for slot in c.live]
+        alone = len(set(names)) == len(names)
+        queues = {
+            (name, c.name[slot] if alone else f"{c.name[slot]}-{c.address[slot]}"): c.waiting[slot]
+            for slot in c.live
+        }
+        yield "inference_pool_per_pod_queue_size", queues
+        yield "llm_d_epp_per_endpoint_queue_size", queues
 
-    def _held(self) -> Iterator[Metric]:
+    def _held(self) -> Iterator[tuple[str, Rows]]:
         pool = self._telemetry.pool
         hold = self._hold
-        yield self._gauge("inferway_pool_held_bytes", "Bodies of held requests.", hold.queue.bytes)
-        yield self._gauge(
-            "inferway_pool_held_oldest_seconds",
-            "How long the first of the held requests has waited.",
-            hold.oldest_seconds(),
+        yield (
+            "inferway_pool_held_ended_total",
+            {(pool, outcome): count for outcome, count in hold.ended.items()},
         )
-        ended = CounterMetricFamily(
-            "inferway_pool_held_ended",
-            "Held requests by what ended their waiting.",
-            labels=("pool", "outcome"),
-        )
-        for outcome, count in hold.ended.items():
-            ended.add_metric((pool, outcome), count)
-        yield ended
-        seconds = CounterMetricFamily(
-            "inferway_pool_held_seconds", "Time that held requests have waited.", labels=("pool",)
-        )
-        seconds.add_metric((pool,), hold.waited_seconds)
-        yield seconds
+        yield "inferway_pool_held_seconds_total", {(pool,): hold.waited_seconds}
 
-    def _rewrites(self) -> Iterator[Metric]:
-        for name, own in (
-            ("inferway_pool_model_rewrites", ("pool",)),
-            ("llm_d_epp_model_rewrite_decisions", ()),
-        ):
-            family = CounterMetricFamily(
-                name,
-                "Requests that a rule of an InferenceModelRewrite has decided about.",
-                labels=(*own, "model_rewrite_name", "model_name", "target_model"),
-            )
-            first = (self._telemetry.pool,) if own else ()
-            for labels, count in self._telemetry.rewrites.items():
-                family.add_metric((*first, *labels), count)
-            yield family
-
-    def _gauge(self, name: str, text: str, value: float) -> Metric:
-        # A pool's full name has a slash, which a selector of a cluster's metrics may not have.
-        family = GaugeMetricFamily(name, text, labels=("pool", "name"))
-        family.add_metric((self._telemetry.pool, self._key.name), value)
-        return family
+    def _rewrites(self) -> Iterator[tuple[str, Rows]]:
+        t = self._telemetry
+        yield (
+            "inferway_pool_model_rewrites_total",
+            {(t.pool, *labels): count for labels, count in t.rewrites.items()},
+        )
+        yield "llm_d_epp_model_rewrite_decisions_total", dict(t.rewrites)

@@ -13,11 +13,10 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from prometheus_client.registry import Collector
-
 from inferway.base.clock import Clock
 from inferway.cluster.client import KubeClient
 from inferway.cluster.store import Key
+from inferway.observe.metric import Source
 from inferway.picker import metrics_text
 from inferway.picker.annotations import hold_limits
 from inferway.picker.debug import DecisionRing
@@ -25,13 +24,14 @@ from inferway.picker.flags import Options, PoolSpec
 from inferway.picker.holding import Holder
 from inferway.picker.metrics_text import Names
 from inferway.picker.objectives import ObjectiveWatcher
+from inferway.picker.picker_metrics import PickerSource, RequestSource, ScrapeView
 from inferway.picker.placement.keeper import PlacementKeeper
-from inferway.picker.placement.metrics import PlacementCollector
-from inferway.picker.pool_metrics import PoolCollector
+from inferway.picker.placement.metrics import PlacementSource
+from inferway.picker.pool_metrics import PoolSource
 from inferway.picker.rewrites import RewriteWatcher
 from inferway.picker.scrape import ScrapeOptions, Scraper
 from inferway.picker.service import PickService, PoolRuntime
-from inferway.picker.telemetry import PickerCollector, ScrapeView, Telemetry
+from inferway.picker.telemetry import Telemetry
 from inferway.picker.watch import PoolWatcher
 from inferway.scheduling.decision import Policy
 from inferway.scheduling.events import Event
@@ -99,6 +99,7 @@ class PickedPool:
 
     def set_endpoints(self, endpoints: list[Endpoint]) -> None:
         """Makes these the pool's endpoints."""
+        self.telemetry.count()
         added, removed = self.scheduler.set_endpoints(endpoints, self._clock.monotonic())
         if added or removed:
             _log.info(
@@ -183,13 +184,14 @@ class PickedPool:
 
     # -- metrics ---------------------------------------------------------------------------
 
-    def collector(self) -> Collector:
+    def sources(self) -> tuple[Source, ...]:
         """All metrics of the pool."""
-        further = (
-            PoolCollector(self.telemetry, self.key, self.hold),
-            PlacementCollector(self.placement),
+        return (
+            PoolSource(self.telemetry, self.key, self.hold),
+            PickerSource(self.telemetry, self.key, ScrapeView(self._scrapes)),
+            RequestSource(self.telemetry),
+            PlacementSource(self.placement),
         )
-        return PickerCollector(self.telemetry, ScrapeView(self._scrapes), further)
 
     def _scrapes(self) -> list[tuple[str, float | None, int]]:
         now = self._clock.monotonic()

@@ -5,10 +5,7 @@ With one pool its own service is asked directly, so that this costs nothing then
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
-from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
+from collections.abc import Sequence
 
 from inferway.picker.answers import FinalAnswer
 from inferway.picker.machine import Callout, Malformed
@@ -57,19 +54,3 @@ def settle(pools: Sequence[PickedPool], event: Event) -> None:
         pools = [pool for pool in pools if pool.prefix == prefix]
     for pool in pools:
         pool.settle(event)
-
-
-class PoolsCollector(Collector):
-    """The metrics of all pools: each family once, with the rows of each pool."""
-
-    def __init__(self, collectors: Sequence[Collector]) -> None:
-        self._collectors = collectors
-
-    def collect(self) -> Iterator[Metric]:
-        families: dict[str, Metric] = {}
-        for collector in self._collectors:
-            for family in collector.collect():
-                found = families.setdefault(family.name, family)
-                if found is not family:
-                    found.samples += family.samples
-        yield from families.values()

@@ -18,14 +18,18 @@ from inferway.base.clock import Clock
 from inferway.base.errors import InferwayError
 from inferway.cluster import kubeconfig
 from inferway.cluster.client import KubeClient
+from inferway.observe.catalogue import catalogue
+from inferway.observe.exposition import Exposition
 from inferway.picker import admin, feedback, health, routing
 from inferway.picker.debug import DecisionRing
 from inferway.picker.doorway import PickServer
+from inferway.picker.families import metric_families
 from inferway.picker.flags import Options
+from inferway.picker.picker_metrics import ProcessSource
 from inferway.picker.placement import peers as placement_peers
 from inferway.picker.placement.address import own_address
 from inferway.picker.pools import PickedPool
-from inferway.picker.routing import ManyPools, PoolsCollector
+from inferway.picker.routing import ManyPools
 from inferway.scheduling.decision import Policy
 from inferway.scheduling.events import Event, Tick
 
@@ -50,6 +54,7 @@ class Picker:
         self._options = options
         self._clock = clock
         self._identity = identity
+        self._families = metric_families(options)
         self.ring = DecisionRing(clock)
         # A letter of its own makes picks of further pools other ones.
         self.pools = tuple(
@@ -99,11 +104,14 @@ class Picker:
     @asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:
         address = self._options.text("bind-address")
-        collector = PoolsCollector([pool.collector() for pool in self.pools])
-        app = admin.application(collector, self.ring, self.not_ready)
+        reports = feedback.FeedbackService(self.settle)
+        sources = [source for pool in self.pools for source in pool.sources()]
+        sources.append(ProcessSource(reports))
+        exposition = Exposition(catalogue(), self._families, sources)
+        app = admin.application(exposition, self.ring, self.not_ready)
         placement_peers.add_route(app, {pool.key: pool.placement.peers for pool in self.pools})
         runner = web.AppRunner(app, access_log=None)
-        logs = feedback.server(feedback.FeedbackService(self.settle))
+        logs = feedback.server(reports)
         checks = health.server(health.HealthService(lambda: not self.not_ready()))
         await runner.setup()
         try:

@@ -26,6 +26,8 @@ class Finished(msgspec.Struct, frozen=True, gc=False):
     completion_tokens: int = 0
     # None: the server does not tell.
     cached_tokens: int | None = None
+    # Bytes of the answer's body; None: the proxy does not tell.
+    answer_bytes: int | None = None
 
 
 class Doubted(msgspec.Struct, frozen=True):

@@ -1,0 +1,39 @@
+"""A histogram that is filled in batches."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+
+from inferway.observe.metric import Distribution
+
+
+class Histogram:
+    """Counts by upper bound; the last count is of what is above all bounds."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def add(self, values: Sequence[float]) -> None:
+        """Each of the values."""
+        counts, bounds = self.counts, self.bounds
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+        self.sum += sum(values)
+
+    def read(self) -> Distribution:
+        """What stands there; the counts are shared, not copied."""
+        return Distribution(self.counts, self.sum)
+
+
+def total(histograms: Iterable[Histogram]) -> Distribution:
+    """The sum of histograms with the same bounds, of one at least."""
+    found = list(histograms)
+    if len(found) == 1:
+        return found[0].read()
+    counts = [sum(column) for column in zip(*(h.counts for h in found), strict=True)]
+    return Distribution(counts, sum(h.sum for h in found))

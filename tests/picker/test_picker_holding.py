@@ -8,16 +8,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
+import msgspec
 import pytest
 from fake_server import FakeServer
 from test_picker_channel import Proxy
 from test_picker_frames import CANCEL, frame, question
 from test_picker_process import BASE, DEADLINE_SECONDS, ask, picker_for, until
 
-from inferway.picker.annotations import HOLD_REQUESTS, HOLD_TIMEOUT, hold_limits
+from inferway.picker.annotations import HOLD_REQUESTS, HOLD_TIMEOUT, flow_options
 from inferway.picker.answers import DECIDED_UNAVAILABLE_STATUS
 from inferway.picker.run import Picker
-from inferway.scheduling.holding import REQUESTS_MAX, Limits
+from inferway.scheduling.flow.events import LEFT
+from inferway.scheduling.flow.options import FlowOptions
 from inferway.scheduling.snapshot import Endpoint
 
 BODY = {"model": "m", "prompt": "x"}
@@ -46,7 +48,7 @@ async def test_waits_for_the_first_server() -> None:
         asyncio.TaskGroup() as tasks,
     ):
         asked = [tasks.create_task(ask(picker, BODY)) for _ in range(3)]
-        await until(lambda: len(picker.hold.queue) == 3)
+        await until(lambda: len(picker.flow.queue) == 3)
         text = await metrics(picker)
         assert 'inferway_pool_held_requests{name="p",pool="ns/p"} 3.0' in text
         assert 'inferway_pool_queued_requests{name="p",pool="ns/p"} 3.0' in text
@@ -59,7 +61,7 @@ async def test_waits_for_the_first_server() -> None:
         assert (await ask(picker, BODY))[0] == 200
         text = await metrics(picker)
         assert 'inferway_pool_held_requests{name="p",pool="ns/p"} 0.0' in text
-        assert 'inferway_pool_held_ended_total{outcome="released",pool="ns/p"} 3.0' in text
+        assert 'inferway_pool_held_ended_total{outcome="Dispatched",pool="ns/p"} 3.0' in text
         assert 'inferway_picker_decisions_total{outcome="chosen",pool="ns/p"} 4.0' in text
 
 
@@ -71,7 +73,8 @@ async def test_no_longer_than_it_may() -> None:
         error = json.loads(body)["error"]
         assert error["code"] == "no_endpoint"
         assert "no ready endpoint for 0.1" in error["message"]
-        assert "hold_timeout" in await metrics(picker)
+        assert "EvictedNoEndpoints" in await metrics(picker)
+        assert headers["x-llm-d-request-dropped-reason"] == "rejected-ttl-expired"
 
 
 @pytest.mark.slow
@@ -79,7 +82,7 @@ async def test_no_more_than_may_wait() -> None:
     annotations = {HOLD_TIMEOUT: "30s", HOLD_REQUESTS: "1"}
     async with empty_pool(**annotations) as (picker, server), asyncio.TaskGroup() as tasks:
         first = tasks.create_task(ask(picker, BODY))
-        await until(lambda: len(picker.hold.queue) == 1)
+        await until(lambda: len(picker.flow.queue) == 1)
         status, headers, body = await ask(picker, BODY)
         assert (status, headers["retry-after"]) == (DECIDED_UNAVAILABLE_STATUS, "5")
         assert b"as many requests as may wait" in body
@@ -93,10 +96,10 @@ async def test_a_client_that_leaves_is_dropped_at_once() -> None:
         writer.write(
             b'POST /pick/ns/p/v1/completions HTTP/1.1\r\ncontent-length: 13\r\n\r\n{"model":"m"}'
         )
-        await until(lambda: len(picker.hold.queue) == 1)
+        await until(lambda: len(picker.flow.queue) == 1)
         writer.close()
-        await until(lambda: len(picker.hold.queue) == 0)
-        assert picker.hold.ended["left"] == 1
+        await until(lambda: len(picker.flow.queue) == 0)
+        assert picker.flow.counts.requests[LEFT, 0] == 1
         del reader
 
 
@@ -110,7 +113,7 @@ async def test_a_picker_that_stops_answers_those_that_wait() -> None:
     async with asyncio.TaskGroup() as tasks:
         async with empty_pool(**{HOLD_TIMEOUT: "30s"}) as (picker, _):
             waiting = tasks.create_task(ask(picker, BODY))
-            await until(lambda: len(picker.hold.queue) == 1)
+            await until(lambda: len(picker.flow.queue) == 1)
         status, headers, body = await waiting
     assert (status, headers["x-should-retry"]) == (DECIDED_UNAVAILABLE_STATUS, "true")
     assert b"stopping" in body
@@ -123,9 +126,9 @@ async def test_on_the_channel_one_leaves_and_the_others_wait_on() -> None:
         proxy = Proxy(reader, writer)
         body = json.dumps(BODY).encode()
         writer.write(b"".join(question(number, body) for number in (1, 2, 3)))
-        await until(lambda: len(picker.hold.queue) == 3)
+        await until(lambda: len(picker.flow.queue) == 3)
         writer.write(frame(CANCEL, 2))
-        await until(lambda: len(picker.hold.queue) == 2)
+        await until(lambda: len(picker.flow.queue) == 2)
         picker.first.set_endpoints([Endpoint(server.address, "a")])
         answers = [await proxy.answer() for _ in range(2)]
         assert [(number, verdict) for number, verdict, _, _ in answers] == [(1, 1), (3, 1)]
@@ -133,10 +136,10 @@ async def test_on_the_channel_one_leaves_and_the_others_wait_on() -> None:
         # Who is gone leaves with all that it asked.
         picker.first.set_endpoints([])
         writer.write(question(4, body))
-        await until(lambda: len(picker.hold.queue) == 1)
+        await until(lambda: len(picker.flow.queue) == 1)
         writer.transport.abort()
-        await until(lambda: len(picker.hold.queue) == 0)
-        assert picker.hold.ended["left"] == 2
+        await until(lambda: len(picker.flow.queue) == 0)
+        assert picker.flow.counts.requests[LEFT, 0] == 2
 
 
 @pytest.mark.slow
@@ -150,9 +153,9 @@ async def test_a_wait_for_an_adapter_may_follow_and_can_be_left() -> None:
             b"POST /pick/ns/p/v1/completions HTTP/1.1\r\ncontent-length: %d\r\n\r\n%b"
             % (len(body), body)
         )
-        await until(lambda: len(picker.hold.queue) == 1)
+        await until(lambda: len(picker.flow.queue) == 1)
         picker.first.set_endpoints([Endpoint(server.address, "a")])
-        await until(lambda: picker.scheduler.models.serving != {} and len(picker.hold.queue) == 0)
+        await until(lambda: picker.scheduler.models.serving != {} and len(picker.flow.queue) == 0)
         await until(lambda: adapters.waiting == 1)
         writer.close()
         await until(lambda: adapters.waiting == 0)
@@ -174,18 +177,26 @@ class SlowAdapters:
 
 
 @pytest.mark.parametrize(
-    ("annotations", "limits", "complaints"),
+    ("annotations", "seconds", "requests", "patience", "complaints"),
     [
-        ({}, Limits(), 0),
-        ({HOLD_TIMEOUT: "1m", HOLD_REQUESTS: "7"}, Limits(60.0, 7), 0),
-        ({HOLD_TIMEOUT: "soon"}, Limits(), 1),
-        ({HOLD_TIMEOUT: "11m"}, Limits(), 1),
-        ({HOLD_TIMEOUT: "-1s"}, Limits(), 1),
-        ({HOLD_TIMEOUT: "1s", HOLD_REQUESTS: "many"}, Limits(1.0, REQUESTS_MAX), 1),
-        ({HOLD_TIMEOUT: "1s", HOLD_REQUESTS: "0"}, Limits(1.0, REQUESTS_MAX), 1),
+        ({}, 0.0, 1000, 60.0, 0),
+        ({HOLD_TIMEOUT: "30s", HOLD_REQUESTS: "7"}, 30.0, 7, 60.0, 0),
+        ({HOLD_TIMEOUT: "5m"}, 300.0, 1000, 300.0, 0),
+        ({HOLD_TIMEOUT: "soon"}, 0.0, 1000, 60.0, 1),
+        ({HOLD_TIMEOUT: "11m"}, 0.0, 1000, 60.0, 1),
+        ({HOLD_TIMEOUT: "-1s"}, 0.0, 1000, 60.0, 1),
+        ({HOLD_TIMEOUT: "1s", HOLD_REQUESTS: "many"}, 1.0, 1000, 60.0, 1),
+        ({HOLD_TIMEOUT: "1s", HOLD_REQUESTS: "0"}, 1.0, 1000, 60.0, 1),
     ],
 )
-def test_annotations(annotations: dict[str, str], limits: Limits, complaints: int) -> None:
-    found, wrong = hold_limits(annotations)
-    assert found == limits
+def test_annotations(
+    annotations: dict[str, str], seconds: float, requests: int, patience: float, complaints: int
+) -> None:
+    found, wrong = flow_options(FlowOptions(), annotations)
+    assert found == msgspec.structs.replace(
+        FlowOptions(),
+        empty_ttl_seconds=seconds,
+        empty_max_requests=requests,
+        patience_seconds=patience,
+    )
     assert len(wrong) == complaints

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from inferway.observe.catalogue_flow import FLOW
 from inferway.observe.catalogue_gie import GIE
 from inferway.observe.catalogue_llm_d import LLM_D
 from inferway.observe.catalogue_own import OWN
@@ -13,8 +14,9 @@ from inferway.observe.metric import Family, Metric
 
 def catalogue() -> Mapping[str, Metric]:
     """Name -> metric, in the order of the reference page."""
-    found = {metric.name: metric for metric in (*OWN, *GIE, *LLM_D)}
-    assert len(found) == len(OWN) + len(GIE) + len(LLM_D), "a name stands twice in the catalogue"
+    metrics = (*OWN, *GIE, *LLM_D, *FLOW)
+    found = {metric.name: metric for metric in metrics}
+    assert len(found) == len(metrics), "a name stands twice in the catalogue"
     return MappingProxyType(found)
 
 

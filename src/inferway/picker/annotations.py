@@ -4,23 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from inferway.api.holding import HOLD_TIMEOUT_ANNOTATION as HOLD_TIMEOUT
-from inferway.api.holding import hold_seconds
-from inferway.scheduling.holding import BYTES_MAX, REQUESTS_MAX, Limits
+from inferway.api.holding import hold_seconds, wait_seconds
+from inferway.scheduling.flow.options import FlowOptions
 
 HOLD_REQUESTS = "inferway.dev/hold-requests"
-__all__ = ["HOLD_REQUESTS", "HOLD_TIMEOUT", "hold_limits"]
+__all__ = ["HOLD_REQUESTS", "HOLD_TIMEOUT", "flow_options"]
 
 
-def hold_limits(annotations: Mapping[str, str]) -> tuple[Limits, list[str]]:
-    """How much may wait, and what is wrong with the annotations; without them nothing waits."""
+def flow_options(
+    base: FlowOptions, annotations: Mapping[str, str]
+) -> tuple[FlowOptions, list[str]]:
+    """The options of a pool's queue, and what is wrong with the annotations."""
     seconds, complaint = hold_seconds(annotations)
     complaints = [complaint] if complaint else []
-    requests = REQUESTS_MAX
+    requests = base.empty_max_requests
     number = annotations.get(HOLD_REQUESTS, "")
     if number:
         if number.isascii() and number.isdigit() and len(number) < 6 and int(number) > 0:
             requests = int(number)
         else:
             complaints.append(f"annotation {HOLD_REQUESTS}: {number!r} is not in 1 to 99999")
-    return Limits(seconds, requests, BYTES_MAX), complaints
+    options = msgspec.structs.replace(
+        base,
+        patience_seconds=wait_seconds(annotations),
+        empty_ttl_seconds=seconds if HOLD_TIMEOUT in annotations else base.empty_ttl_seconds,
+        empty_max_requests=requests,
+    )
+    return options, complaints

@@ -7,21 +7,22 @@ published pickers' averages and counts stand beside them under their own names.
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterator
 
 from inferway.cluster.store import Key
 from inferway.observe.metric import Rows
-from inferway.picker.holding import Holder
+from inferway.picker.flow import FlowGate
 from inferway.picker.telemetry import Telemetry
 
 
 class PoolSource:
     """One pool."""
 
-    def __init__(self, telemetry: Telemetry, key: Key, hold: Holder) -> None:
+    def __init__(self, telemetry: Telemetry, key: Key, flow: FlowGate) -> None:
         self._telemetry = telemetry
         self._key = key
-        self._hold = hold
+        self._flow = flow
 
     def read(self) -> Iterator[tuple[str, Rows]]:
         yield from self._load()
@@ -31,7 +32,7 @@ class PoolSource:
 
     def _load(self) -> Iterator[tuple[str, Rows]]:
         c = self._telemetry.scheduler.columns
-        held = len(self._hold.queue)
+        held = len(self._flow.queue)
         waiting = sum(c.waiting[slot] for slot in c.live)
         running = sum(c.running[slot] for slot in c.live)
         both = (self._telemetry.pool, self._key.name)
@@ -39,8 +40,8 @@ class PoolSource:
         yield "inferway_pool_held_requests", {both: held}
         yield "inferway_pool_queued_requests", {both: held + waiting}
         yield "inferway_pool_active_requests", {both: held + waiting + running}
-        yield "inferway_pool_held_bytes", {both: self._hold.queue.bytes}
-        yield "inferway_pool_held_oldest_seconds", {both: self._hold.oldest_seconds()}
+        yield "inferway_pool_held_bytes", {both: self._flow.queue.bytes}
+        yield "inferway_pool_held_oldest_seconds", {both: self._flow.oldest_seconds()}
 
     def _published(self) -> Iterator[tuple[str, Rows]]:
         """The pool gauges of the reference pickers; they know a pool by its bare name."""
@@ -71,12 +72,12 @@ class PoolSource:
 
     def _held(self) -> Iterator[tuple[str, Rows]]:
         pool = self._telemetry.pool
-        hold = self._hold
-        yield (
-            "inferway_pool_held_ended_total",
-            {(pool, outcome): count for outcome, count in hold.ended.items()},
-        )
-        yield "inferway_pool_held_seconds_total", {(pool,): hold.waited_seconds}
+        counts = self._flow.counts
+        ended: Counter[tuple[str, ...]] = Counter()
+        for (outcome, _), count in counts.requests.items():
+            ended[pool, outcome] += count
+        yield "inferway_pool_held_ended_total", ended
+        yield "inferway_pool_held_seconds_total", {(pool,): counts.waited_seconds}
 
     def _rewrites(self) -> Iterator[tuple[str, Rows]]:
         t = self._telemetry

@@ -18,10 +18,10 @@ from inferway.cluster.client import KubeClient
 from inferway.cluster.store import Key
 from inferway.observe.metric import Source
 from inferway.picker import metrics_text
-from inferway.picker.annotations import hold_limits
+from inferway.picker.annotations import flow_options
 from inferway.picker.debug import DecisionRing
 from inferway.picker.flags import Options, PoolSpec
-from inferway.picker.holding import Holder
+from inferway.picker.flow import FlowGate
 from inferway.picker.metrics_text import Names
 from inferway.picker.objectives import ObjectiveWatcher
 from inferway.picker.picker_metrics import PickerSource, RequestSource, ScrapeView
@@ -35,6 +35,7 @@ from inferway.picker.telemetry import Telemetry
 from inferway.picker.watch import PoolWatcher
 from inferway.scheduling.decision import Policy
 from inferway.scheduling.events import Event
+from inferway.scheduling.flow.options import FlowOptions
 from inferway.scheduling.pool import PoolScheduler
 from inferway.scheduling.rewrite import RewriteTable
 from inferway.scheduling.snapshot import Endpoint
@@ -66,7 +67,8 @@ class PickedPool:
         self.telemetry = Telemetry(f"{spec.namespace}/{spec.name}", self.scheduler, ring)
         servers = scrape_options(options)
         self.scraper = Scraper(self.scheduler, clock, servers)
-        self.hold = Holder(clock)
+        self._flow_options = FlowOptions()
+        self.flow = FlowGate(self.scheduler, clock, self._flow_options)
         self.placement = PlacementKeeper(
             self.key, spec.group, self.scheduler, self.scraper, servers, clock
         )
@@ -74,7 +76,7 @@ class PickedPool:
             self.scheduler,
             refresh=self.scraper.refresh,
             listing=self.scraper.listing,
-            hold=self.hold,
+            flow=self.flow,
             adapters=self.placement,
         )
         self.service = PickService(
@@ -107,17 +109,17 @@ class PickedPool:
                 extra={"data": {"pool": str(self.key), "added": added, "removed": removed}},
             )
         self.scraper.set_endpoints(endpoints)
-        self.hold.set_endpoints(len(endpoints))
+        self.flow.set_endpoints(len(endpoints))
         self._endpoints_told.set()
 
     def set_annotations(self, annotations: Mapping[str, str]) -> None:
         """What the pool's annotations ask for."""
-        limits, complaints = hold_limits(annotations)
+        flow, complaints = flow_options(self._flow_options, annotations)
         if complaints != self._complaints:
             self._complaints = complaints
             if complaints:
                 _log.warning("annotations of the pool", extra={"data": {"problems": complaints}})
-        self.hold.set_limits(limits)
+        self.flow.set_options(flow)
         self.placement.set_annotations(annotations)
 
     def set_rewrites(self, table: RewriteTable | None) -> None:
@@ -166,7 +168,7 @@ class PickedPool:
 
     def stop(self) -> None:
         """Refuses all that wait."""
-        self.hold.stop()
+        self.flow.stop()
         self.placement.stop()
 
     async def _become_synced(self) -> None:
@@ -187,7 +189,7 @@ class PickedPool:
     def sources(self) -> tuple[Source, ...]:
         """All metrics of the pool."""
         return (
-            PoolSource(self.telemetry, self.key, self.hold),
+            PoolSource(self.telemetry, self.key, self.flow),
             PickerSource(self.telemetry, self.key, ScrapeView(self._scrapes)),
             RequestSource(self.telemetry),
             PlacementSource(self.placement),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from inferway.picker.answers import DECIDED_UNAVAILABLE_STATUS, FinalAnswer
 from inferway.scheduling.decision import Refusal, RefusalReason
-from inferway.scheduling.holding import Refuse, Why
+from inferway.scheduling.flow.events import DROPPED, Refuse, Why
 
 # A pool without endpoints may have one soon; a client that waits this long is not a burden.
 NO_ENDPOINT_RETRY_SECONDS = 1.0
@@ -22,11 +22,23 @@ _DROPPED = {
     RefusalReason.NO_ENDPOINT: "rejected-no-endpoints",
     RefusalReason.SHED: "rejected-saturated",
 }
-_DROPPED_WAITING = {
-    Why.TIMEOUT: "rejected-ttl-expired",
-    Why.STOPPING: "rejected-shutting-down",
-    Why.OFF: "rejected-no-endpoints",
+# The code and the text for requests that end in the picker's queue. ``{seconds}`` is how long
+# one has waited.
+_WAITED = {
+    Why.SATURATED: ("shed", "The pool is saturated and the request's priority allows to shed it."),
+    Why.QUEUE_FULL: ("queue_full", "The pool is saturated and as many requests as may wait do so."),
+    Why.TIMEOUT: ("queue_timeout", "No server had room for the request in {seconds} seconds."),
+    Why.PRESSURE: ("evicted", "The request gave its place in the queue to a more important one."),
+    Why.NO_ENDPOINTS: ("no_endpoint", "The pool has no ready endpoint."),
+    Why.EMPTY_FULL: (
+        "no_endpoint",
+        "The pool has no ready endpoint, and as many requests as may wait for one do so.",
+    ),
+    Why.EMPTY_TIMEOUT: ("no_endpoint", "The pool had no ready endpoint for {seconds} seconds."),
+    Why.STOPPING: ("no_endpoint", "The picker is stopping; ask again."),
 }
+# An empty pool is no overload of it; for everything else the client is the one who asks too much.
+_UNAVAILABLE = {Why.NO_ENDPOINTS, Why.EMPTY_FULL, Why.EMPTY_TIMEOUT, Why.STOPPING}
 
 
 def decided(refusal: Refusal, alias: str = "") -> FinalAnswer:
@@ -44,20 +56,17 @@ def decided(refusal: Refusal, alias: str = "") -> FinalAnswer:
 
 
 def waited(refusal: Refuse) -> FinalAnswer:
-    """The end of waiting for a pool's first endpoint, or no room to wait."""
-    retry = WAITED_RETRY_SECONDS
-    if refusal.why is Why.TIMEOUT:
-        text = f"The pool had no ready endpoint for {refusal.waited_seconds:.3g} seconds."
-    elif refusal.why is Why.STOPPING:
-        text, retry = "The picker is stopping; ask again.", NO_ENDPOINT_RETRY_SECONDS
-    elif refusal.why is Why.OFF:
-        text, retry = "The pool has no ready endpoint.", NO_ENDPOINT_RETRY_SECONDS
-    else:
-        text = "The pool has no ready endpoint, and as many requests as may wait for one do so."
+    """The end of waiting, or no room to wait."""
+    why = refusal.why
+    code, text = _WAITED[why]
+    retry = refusal.retry_seconds
+    if why in _UNAVAILABLE:
+        soon = why in (Why.NO_ENDPOINTS, Why.STOPPING)
+        retry = NO_ENDPOINT_RETRY_SECONDS if soon else WAITED_RETRY_SECONDS
     return FinalAnswer(
-        DECIDED_UNAVAILABLE_STATUS,
-        text,
-        code="no_endpoint",
+        DECIDED_UNAVAILABLE_STATUS if why in _UNAVAILABLE else 429,
+        text.format(seconds=f"{refusal.waited_seconds:.3g}"),
+        code=code,
         retry_after_seconds=retry,
-        dropped=_DROPPED_WAITING.get(refusal.why, "rejected-saturated"),
+        dropped=DROPPED[why],
     )

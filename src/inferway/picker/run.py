@@ -64,7 +64,7 @@ class Picker:
         # The parts of the first pool, which most often is the only one.
         self.first = first = self.pools[0]
         self.pool, self.scheduler, self.telemetry = first.runtime, first.scheduler, first.telemetry
-        self.scraper, self.hold, self.placement = first.scraper, first.hold, first.placement
+        self.scraper, self.flow, self.placement = first.scraper, first.flow, first.placement
         self.service = first.service if len(self.pools) == 1 else ManyPools(self.pools)
         self.settle: Callable[[Event], None] = (
             first.settle if len(self.pools) == 1 else partial(routing.settle, self.pools)

@@ -2,42 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from inferway.base.errors import UsageError
+from inferway.picker import flags
 from inferway.picker.flags import Options
 from inferway.scheduling.config import build
 from inferway.scheduling.decision import Policy
 from inferway.scheduling.plugins.registry import plugin_types
 from inferway.scheduling.policy import CostPolicy
 
+FILE_DISCOVERY = "file-discovery"
 # A configuration is a page of text.
 CONFIG_BYTES_MAX = 1024 * 1024
 
 
 def policy(options: Options) -> Policy:
     """Raises UsageError."""
-    place, text = "--config-text", options.text("config-text")
-    if options.text("config-file"):
-        place = options.text("config-file")
-        text = _read(place)
-    if not text.strip():
+    place, document = _document(options)
+    if document is None:
         return CostPolicy()
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        what = " ".join(str(error).split())
-        raise UsageError(
-            "INFERWAY0407", f"it is not YAML: {what}", about=place, fix="Mend the text."
-        ) from None
     return build(
         document,
         plugin_types(),
         allow_alpha=options.flag("allow-experimental-plugins"),
         about=place,
     )
+
+
+def with_discovery(options: Options, env: Mapping[str, str]) -> Options:
+    """The options with the file of servers that the configuration names. Raises UsageError."""
+    place, document = _document(options)
+    found = _file_discovery(document)
+    if found is not None:
+        return flags.with_file(options, found, env, place)
+    if not options.pools:
+        raise flags.missing_pool()
+    return options
+
+
+def _file_discovery(document: Any) -> tuple[str, bool] | None:
+    """Path, and whether to watch it. What has another form is ``build``'s to refuse."""
+    if not isinstance(document, dict):
+        return None
+    layer = document.get("dataLayer")
+    discovery = layer.get("discovery") if isinstance(layer, dict) else None
+    if not isinstance(discovery, dict):
+        return None
+    # llm-d moved the reference one level down.
+    inner = discovery.get("endpoints")
+    ref = inner.get("pluginRef") if isinstance(inner, dict) else discovery.get("pluginRef")
+    for plugin in document.get("plugins") or ():
+        if isinstance(plugin, dict) and ref in (plugin.get("name"), plugin.get("type")):
+            given = plugin.get("parameters")
+            if plugin.get("type") == FILE_DISCOVERY and isinstance(given, dict):
+                return str(given.get("path", "")), given.get("watchFile") is True
+    return None
+
+
+def _document(options: Options) -> tuple[str, Any]:
+    """Where it stands, and the decoded configuration; None without one."""
+    place, text = "--config-text", options.text("config-text")
+    if options.text("config-file"):
+        place = options.text("config-file")
+        text = _read(place)
+    try:
+        return place, yaml.safe_load(text) if text.strip() else None
+    except yaml.YAMLError as error:
+        what = " ".join(str(error).split())
+        raise UsageError(
+            "INFERWAY0407", f"it is not YAML: {what}", about=place, fix="Mend the text."
+        ) from None
 
 
 def _read(path: str) -> str:

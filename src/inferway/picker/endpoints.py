@@ -7,7 +7,7 @@ understood is left out, and a Pod that can not be read is no endpoint.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -119,13 +119,18 @@ def decode_pod(raw: Mapping[str, Any]) -> Pod:
 
 def endpoints_of(pool: Pool, pods: Iterable[Pod]) -> list[Endpoint]:
     """Sorted by address, so that equal input gives equal output."""
+    return endpoints_at(pool.ports, (pod for pod in pods if _selected(pool, pod)))
+
+
+def endpoints_at(ports: Sequence[int], pods: Iterable[Pod]) -> list[Endpoint]:
+    """The same for Pods that somebody else has selected."""
     found = []
     for pod in pods:
-        if not _ready(pod) or not _selected(pool, pod):
+        if not _ready(pod):
             continue
         active = _active_ports(pod)
         places = _number(pod, _MAX_LORAS), _number(pod, _MAX_CPU_LORAS)
-        for port in pool.ports:
+        for port in ports:
             if active is not None and port not in active:
                 continue
             host = f"[{pod.status.podIP}]" if ":" in pod.status.podIP else pod.status.podIP

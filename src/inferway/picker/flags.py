@@ -1,101 +1,51 @@
 """The picker's command line: the published pickers' flags, read as Go reads them, and our own.
 
 ``--flag value``, ``--flag=value`` and ``-flag`` are the same; a boolean flag alone is true. Other
-than Go's, a boolean flag takes a following ``true`` or ``false``: the published chart writes it so.
+than Go's, a boolean flag takes a following ``true`` or ``false``: the published chart writes it so,
+and its author means it. The flags themselves stand in ``flag_table``.
 """
 
 from __future__ import annotations
 
 import difflib
+import logging
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field, replace
 
-from inferway.base import durations
+from inferway.base import durations, quantities
 from inferway.base.errors import UsageError
-
-Kind = Literal["text", "number", "bool", "duration"]
-
-
-@dataclass(frozen=True, slots=True)
-class Flag:
-    """One flag. ``used`` is False where it is accepted only so that published charts work."""
-
-    name: str
-    kind: Kind
-    default: str
-    help: str
-    used: bool = True
-
-
-FLAGS = (
-    Flag("pool-name", "text", "", "InferencePool to pick for (required without --endpoints)."),
-    Flag("pool-namespace", "text", "", "Its namespace (default: NAMESPACE, else default)."),
-    Flag("pool-group", "text", "inference.networking.k8s.io", "API group of the pool."),
-    Flag("config-file", "text", "", "EndpointPickerConfig as a file."),
-    Flag("config-text", "text", "", "EndpointPickerConfig as text."),
-    Flag("endpoints", "text", "", "Static servers host:port,host:port instead of a pool's Pods."),
-    Flag("bind-address", "text", "", "Listen here (default: INFERWAY_POD_IP, 0.0.0.0)."),
-    Flag("pick-port", "number", "9004", "Port of the pick callout."),
-    Flag("pick-socket", "text", "", "Unix socket of the callout (default: INFERWAY_PICK_SOCKET)."),
-    Flag("feedback-port", "number", "9005", "Port of the access log service."),
-    Flag("grpc-health-port", "number", "9003", "Port of gRPC health."),
-    Flag("metrics-port", "number", "9090", "Port of /metrics, /healthz, /readyz and /debug."),
-    Flag("kubeconfig", "text", "", "Cluster to use outside of a Pod."),
-    Flag("model-server-metrics-port", "number", "0", "Port of metrics (0: the target port)."),
-    Flag("model-server-metrics-path", "text", "/metrics", "Path of metrics."),
-    Flag("model-server-metrics-scheme", "text", "http", "http or https."),
-    Flag(
-        "model-server-metrics-https-insecure-skip-verify",
-        "bool",
-        "true",
-        "Take any certificate of a model server.",
-    ),
-    Flag("total-queued-requests-metric", "text", "", "Another name of the waiting metric."),
-    Flag("total-running-requests-metric", "text", "", "Another name of the running metric."),
-    Flag("kv-cache-usage-percentage-metric", "text", "", "Another name of the KV use metric."),
-    Flag("lora-info-metric", "text", "", "Another name of the adapter metric."),
-    Flag("cache-info-metric", "text", "", "Another name of the cache configuration metric."),
-    Flag("v", "number", "2", "Verbosity; 4 and more log each decision's inputs."),
-    Flag("grpc-port", "number", "9002", "Port of ext_proc.", used=False),
-    Flag("refresh-metrics-interval", "duration", "50ms", "Scrapes adapt to load.", used=False),
-    Flag("refresh-prometheus-metrics-interval", "duration", "5s", "Metrics are live.", used=False),
-    Flag("metrics-staleness-threshold", "duration", "2s", "Age is weighed.", used=False),
-    Flag("metrics-endpoint-auth", "bool", "true", "Tokens for /metrics.", used=False),
-    Flag("enable-pprof", "bool", "true", "Go's profiler.", used=False),
-    Flag("secure-serving", "bool", "true", "TLS of ext_proc.", used=False),
-    Flag("health-checking", "bool", "false", "Health on the ext_proc port.", used=False),
-    Flag("cert-path", "text", "", "Certificate of ext_proc.", used=False),
-    Flag("ha-enable-leader-election", "bool", "false", "All replicas pick.", used=False),
-    Flag("tracing", "bool", "true", "OpenTelemetry.", used=False),
-    Flag("allow-experimental-plugins", "bool", "false", "Allow plugins that may change."),
-    Flag("zap-devel", "bool", "false", "Go's logger.", used=False),
-    Flag("zap-encoder", "text", "", "Go's logger.", used=False),
-    Flag("zap-log-level", "text", "", "Go's logger.", used=False),
-    Flag("zap-stacktrace-level", "text", "", "Go's logger.", used=False),
-    Flag("zap-time-encoding", "text", "", "Go's logger.", used=False),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSpec:
-    """One pool to pick for: an InferencePool, or ``endpoints`` (host:port) that are given."""
-
-    namespace: str
-    name: str
-    group: str
-    endpoints: tuple[str, ...] = ()
-
+from inferway.picker.flag_table import FLAGS, GROUPS, Flag
+from inferway.picker.pool_specs import PoolSpec, file_pool, pool_specs
 
 USAGE_HINT = "See them all: inferway picker --help"
+PORT_MAX = 65535
+# As the published pickers count: 2 default, 3 verbose, 4 debug, 5 trace.
+DEBUG_VERBOSITY = 4
+_ZAP_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "panic": logging.CRITICAL,
+}
+_BOOLEANS = {"true": "true", "1": "true", "t": "true", "false": "false", "0": "false", "f": "false"}
+# A metric, or one with labels that must be equal.
+_SPEC = re.compile(r"[^{}\s]+(?:\{[^{}]*\})?")
+_METRICS = frozenset(f.name for f in FLAGS if f.name.endswith("-metric"))
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Checked values by flag name, and the names of flags that were given without an effect."""
+    """Checked values by flag name, the pools, and which flags were given.
+
+    ``without_effect`` holds those of them that have none, with the reason.
+    """
 
     values: Mapping[str, str]
-    without_effect: tuple[str, ...] = ()
+    pools: tuple[PoolSpec, ...]
+    given: frozenset[str] = frozenset()
+    without_effect: Mapping[str, str] = field(default_factory=dict)
 
     def text(self, name: str) -> str:
         return self.values[name]
@@ -106,17 +56,32 @@ class Options:
     def flag(self, name: str) -> bool:
         return self.values[name] == "true"
 
+    def seconds(self, name: str) -> float:
+        return durations.parse_go(self.values[name])
+
+    def items(self, name: str) -> tuple[str, ...]:
+        """The parts of a list."""
+        return split(self.values[name])
+
     @property
-    def pools(self) -> tuple[PoolSpec, ...]:
-        """What to pick for, at least one."""
-        endpoints = tuple(part for part in self.values["endpoints"].split(",") if part)
-        v = self.values
-        return (PoolSpec(v["pool-namespace"], v["pool-name"], v["pool-group"], endpoints),)
+    def log_level(self) -> int | None:
+        """What the flags ask for; None: nothing in particular."""
+        word = self.values["zap-log-level"].lower()
+        # zap's numbers count detail as klog's do.
+        detail = int(word) if word.isdigit() else self.number("v")
+        if word in _ZAP_LEVELS:
+            return _ZAP_LEVELS[word]
+        return logging.DEBUG if detail >= DEBUG_VERBOSITY else None
 
     @property
     def needs_cluster(self) -> bool:
         """Whether a pool's servers are found in Kubernetes."""
-        return not all(pool.endpoints for pool in self.pools)
+        return any(pool.in_cluster for pool in self.pools)
+
+
+def split(text: str) -> tuple[str, ...]:
+    """Parts between commas, without blanks around them and without empty ones."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def parse(argv: Sequence[str], env: Mapping[str, str]) -> Options:
@@ -125,47 +90,89 @@ def parse(argv: Sequence[str], env: Mapping[str, str]) -> Options:
     given: dict[str, str] = {}
     words = list(argv)
     while words:
-        word = words.pop(0)
-        if not word.startswith("-") or word in {"-", "--"}:
-            raise UsageError("INFERWAY0402", f"unexpected argument {word!r}", fix=USAGE_HINT)
-        name, equals, value = word.lstrip("-").partition("=")
-        flag = known.get(name)
-        if flag is None:
-            raise _unknown(name, known)
-        if not equals:
-            if flag.kind == "bool":
-                value = words.pop(0) if words and words[0] in {"true", "false"} else "true"
-            elif words:
-                value = words.pop(0)
-            else:
-                raise UsageError("INFERWAY0403", f"--{name} needs a value", fix=flag.help)
-        given[name] = _checked(flag, value)
+        flag, value = _next(words, known)
+        if flag.kind == "list" and flag.name in given:
+            value = f"{given[flag.name]},{value}"
+        given[flag.name] = value
     values = {flag.name: given.get(flag.name, flag.default) for flag in FLAGS}
-    values["pool-namespace"] = values["pool-namespace"] or env.get("NAMESPACE") or "default"
     values["bind-address"] = values["bind-address"] or env.get("INFERWAY_POD_IP") or "0.0.0.0"
     values["pick-socket"] = values["pick-socket"] or env.get("INFERWAY_PICK_SOCKET", "")
-    _require(values)
-    unused = tuple(name for name in given if not known[name].used)
-    return Options(values, unused)
+    values["kubeconfig"] = values["kubeconfig"] or env.get("KUBECONFIG", "")
+    _agree(values, frozenset(given))
+    pools = pool_specs(values, env)
+    if not pools and not (values["config-file"] or values["config-text"]):
+        raise missing_pool()
+    unused = {name: known[name].without for name in given if known[name].without}
+    return Options(values, pools, frozenset(given), unused)
 
 
-def _require(values: Mapping[str, str]) -> None:
-    if not values["pool-name"]:
-        raise UsageError("INFERWAY0404", "--pool-name is missing", fix="--pool-name NAME")
+def with_file(
+    options: Options, file: tuple[str, bool], env: Mapping[str, str], about: str
+) -> Options:
+    """The options where a configuration names a file of servers. Raises UsageError."""
+    if len(options.pools) > 1 or any(not pool.is_named_only for pool in options.pools):
+        raise UsageError(
+            "INFERWAY0405",
+            "it names a file of servers, and flags name others",
+            about=about,
+            fix="Leave dataLayer.discovery out, or the flags; one --pool-name may name the pool.",
+        )
+    return replace(options, pools=(file_pool(options.values, env, *file),))
+
+
+def missing_pool() -> UsageError:
+    """Nothing says what to pick for."""
+    return UsageError(
+        "INFERWAY0404",
+        "--pool-name is missing",
+        fix="--pool-name NAME; without an InferencePool --endpoint-selector, --endpoints or "
+        "--endpoints-file.",
+    )
+
+
+def _next(words: list[str], known: Mapping[str, Flag]) -> tuple[Flag, str]:
+    """Takes one flag and its checked value off the words."""
+    word = words.pop(0)
+    name, equals, value = word[2 if word.startswith("--") else 1 :].partition("=")
+    if not word.startswith("-") or not name or name.startswith("-"):
+        raise UsageError("INFERWAY0402", f"unexpected argument {word!r}", fix=USAGE_HINT)
+    flag = known.get(name)
+    if flag is None:
+        raise _unknown(name, known)
+    if not equals:
+        if flag.kind == "bool":
+            value = words.pop(0) if words and words[0].lower() in {"true", "false"} else "true"
+        elif words:
+            value = words.pop(0)
+        else:
+            raise UsageError("INFERWAY0403", f"--{name} needs a value", fix=flag.help)
+    # A chart that writes --flag="value" into a list of arguments leaves the quotes in the value.
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        value = value[1:-1]
+    return flag, _checked(flag, value)
+
+
+def _agree(values: Mapping[str, str], given: frozenset[str]) -> None:
+    """Refuses what can not be together."""
     if values["config-file"] and values["config-text"]:
         raise UsageError(
             "INFERWAY0405",
             "--config-file and --config-text exclude each other",
             fix="Give one of them.",
         )
-    for address in values["endpoints"].split(","):
-        host, colon, port = address.rpartition(":")
-        if address and not (host and colon and port.isdigit() and 0 < int(port) < 65536):
-            raise UsageError(
-                "INFERWAY0403",
-                f"--endpoints: {address!r} is not host:port",
-                fix="--endpoints 127.0.0.1:8000,127.0.0.1:8001",
-            )
+    if values["metrics-client-ca-file"] and not values["metrics-cert-dir"]:
+        raise UsageError(
+            "INFERWAY0405",
+            "--metrics-client-ca-file checks certificates of clients, which needs TLS",
+            fix="Give --metrics-cert-dir, the folder of tls.crt and tls.key, too.",
+        )
+    auth = values["metrics-endpoint-auth"] == "true"
+    if values["metrics-cert-dir"] and not values["metrics-client-ca-file"] and not auth:
+        raise UsageError(
+            "INFERWAY0405",
+            "--metrics-cert-dir with --metrics-endpoint-auth=false would let anybody read metrics",
+            fix="Give --metrics-client-ca-file, or leave --metrics-endpoint-auth on.",
+        )
 
 
 def _unknown(name: str, known: Mapping[str, Flag]) -> UsageError:
@@ -176,27 +183,40 @@ def _unknown(name: str, known: Mapping[str, Flag]) -> UsageError:
 
 def _checked(flag: Flag, value: str) -> str:
     try:
-        if flag.kind == "number":
-            if not 0 <= int(value) <= 65535:
+        if flag.kind == "port":
+            if not 0 <= int(value) <= PORT_MAX:
                 raise ValueError
+        elif flag.kind == "number":
+            int(value)
         elif flag.kind == "duration":
             durations.parse_go(value)
+        elif flag.kind == "size" and value:
+            # Go's flag takes 10MB and 10MiB for Kubernetes' 10M and 10Mi.
+            size = value.strip().removesuffix("B").removesuffix("b")
+            return str(int(quantities.parse(size)))
         elif flag.kind == "bool":
-            return {"true": "true", "1": "true", "t": "true", "false": "false", "0": "false"}[
-                value.lower()
-            ]
+            return _BOOLEANS[value.lower()]
+        elif flag.name == "zap-log-level" and value:
+            if not value.isdigit() and value.lower() not in _ZAP_LEVELS:
+                raise KeyError(value)
+        elif flag.name in _METRICS and value and not _SPEC.fullmatch(value):
+            raise ValueError
     except (ValueError, KeyError):
+        what = {"zap-log-level": "level"}.get(flag.name, flag.kind)
+        what = "name{label=value}" if flag.name in _METRICS else what
         raise UsageError(
-            "INFERWAY0403", f"--{flag.name}: {value!r} is not a {flag.kind}", fix=flag.help
+            "INFERWAY0403", f"--{flag.name}: {value!r} is not a {what}", fix=flag.help
         ) from None
     return value
 
 
 def usage() -> str:
     """The help text."""
-    lines = ["Usage: inferway picker --pool-name NAME [flags]", ""]
-    for flag in FLAGS:
-        default = f" [{flag.default}]" if flag.default else ""
-        note = "" if flag.used else " (accepted, without effect)"
-        lines.append(f"  --{flag.name}{default}\n        {flag.help}{note}")
+    lines = ["Usage: inferway picker --pool-name NAME [flags]"]
+    for title, flags in GROUPS:
+        lines += ["", f"{title}:"]
+        for flag in flags:
+            default = f" [{flag.default}]" if flag.default else ""
+            note = f" Accepted, without effect: {flag.without}." if flag.without else ""
+            lines.append(f"  --{flag.name}{default}\n        {flag.help}{note}")
     return "\n".join(lines)

@@ -22,7 +22,7 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
     if any(word in {"-h", "--help", "-help"} for word in argv):
         print(flags.usage())
         return 0
-    options = flags.parse(argv, env)
+    options = config_file.with_discovery(flags.parse(argv, env), env)
     make_policy = partial(config_file.policy, options)
     identity = RandomIds().suffix(IDENTITY_LETTERS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -20,7 +20,8 @@ from inferway.observe.metric import Source
 from inferway.picker import metrics_text
 from inferway.picker.annotations import flow_options
 from inferway.picker.debug import DecisionRing
-from inferway.picker.flags import Options, PoolSpec
+from inferway.picker.endpoint_file import FileWatcher
+from inferway.picker.flags import Options
 from inferway.picker.flow import FlowGate
 from inferway.picker.metrics_text import Names
 from inferway.picker.objectives import ObjectiveWatcher
@@ -28,11 +29,12 @@ from inferway.picker.picker_metrics import PickerSource, RequestSource, ScrapeVi
 from inferway.picker.placement.keeper import PlacementKeeper
 from inferway.picker.placement.metrics import PlacementSource
 from inferway.picker.pool_metrics import PoolSource
+from inferway.picker.pool_specs import PoolSpec
 from inferway.picker.rewrites import RewriteWatcher
 from inferway.picker.scrape import ScrapeOptions, Scraper
 from inferway.picker.service import PickService, PoolRuntime
 from inferway.picker.telemetry import Telemetry
-from inferway.picker.watch import PoolWatcher
+from inferway.picker.watch import PoolWatcher, SelectorWatcher
 from inferway.scheduling.decision import Policy
 from inferway.scheduling.events import Event
 from inferway.scheduling.flow.options import FlowOptions
@@ -86,7 +88,7 @@ class PickedPool:
             self.telemetry,
             prefix,
         )
-        self._watcher: PoolWatcher | None = None
+        self._watcher: PoolWatcher | SelectorWatcher | None = None
         self._rewrites: RewriteWatcher | None = None
         self._objectives: ObjectiveWatcher | None = None
         self._endpoints_told = asyncio.Event()
@@ -146,11 +148,17 @@ class PickedPool:
             tasks.create_task(self.scraper.run(), name="scraper"),
             tasks.create_task(self._become_synced(), name="first models"),
         ]
+        spec = self.spec
+        if spec.file:
+            watcher = FileWatcher(spec.file, spec.watch_file, self.set_endpoints)
+            return [*work, tasks.create_task(watcher.run(), name="watch file")]
         if client is None:
-            self.set_endpoints([Endpoint(a, a) for a in self.spec.endpoints])
+            self.set_endpoints([Endpoint(a, a) for a in spec.endpoints])
             return work
-        self._watcher = PoolWatcher(
-            client, self.key, self.spec.group, self.set_endpoints, self.set_annotations
+        self._watcher = (
+            SelectorWatcher(client, spec.namespace, spec.selector, spec.ports, self.set_endpoints)
+            if spec.selector
+            else PoolWatcher(client, self.key, spec.group, self.set_endpoints, self.set_annotations)
         )
         self._rewrites = RewriteWatcher(
             client, self.key, self.spec.group, self.set_rewrites, self._clock

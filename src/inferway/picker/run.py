@@ -166,10 +166,10 @@ async def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if options.without_effect:
-        flags = list(options.without_effect)
-        _log.info("flags without effect in this picker", extra={"data": {"flags": flags}})
-    if options.number("v") >= 4:
-        logging.getLogger("inferway").setLevel(logging.DEBUG)
+        flags = {f"--{name}": why for name, why in options.without_effect.items()}
+        _log.info("flags without effect in this picker", extra={"data": flags})
+    if options.log_level is not None:
+        logging.getLogger("inferway").setLevel(options.log_level)
     picker = Picker(options, make_policy, clock, identity)
     gc.collect()
     gc.freeze()
@@ -177,7 +177,7 @@ async def run(
     if not options.needs_cluster:
         await picker.run(None, stop)
         return 0
-    path = options.text("kubeconfig") or env.get("KUBECONFIG", "")
+    path = options.text("kubeconfig")
     config = kubeconfig.load(path) if path else kubeconfig.in_cluster(env)
     async with KubeClient(config) as client:
         await picker.run(client, stop)

@@ -6,7 +6,7 @@ A pump around ``endpoints``: level-based, so each telling is the whole list.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from inferway.api.resources import INFERENCE_POOLS, PODS, ResourceType
 from inferway.cluster.client import KubeClient
@@ -18,6 +18,7 @@ from inferway.picker.endpoints import (
     Pool,
     decode_pod,
     decode_pool,
+    endpoints_at,
     endpoints_of,
 )
 from inferway.scheduling.snapshot import Endpoint
@@ -107,6 +108,38 @@ class PoolWatcher:
 
     def _note(self, key: Key) -> None:
         self._changed.set()
+
+
+class SelectorWatcher:
+    """Pods by label, where there is no InferencePool. ``problem`` is as above."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        namespace: str,
+        selector: str,
+        ports: Sequence[int],
+        apply: Callable[[list[Endpoint]], None],
+    ) -> None:
+        self._pods: Informer[Pod] = Informer(
+            client, PODS, decode=decode_pod, namespace=namespace, labels=selector
+        )
+        self._ports = ports
+        self._apply = apply
+        self._changed = asyncio.Event()
+        self.problem = "the Pods have not been read yet"
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        self._pods.subscribe(lambda key: self._changed.set())
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._pods.run(), name="watch pods")
+            await self._pods.synced.wait()
+            self.problem = ""
+            while True:
+                self._changed.clear()
+                self._apply(endpoints_at(self._ports, self._pods.store.values()))
+                await self._changed.wait()
 
 
 def pool_resource(group: str) -> ResourceType:

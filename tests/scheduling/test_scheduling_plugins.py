@@ -4,26 +4,60 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 
 import pytest
 
+from inferway.scheduling.config_reader import Reader
 from inferway.scheduling.decision import Decision
 from inferway.scheduling.events import Scrape
-from inferway.scheduling.plugins.base import Context, Filter, Picker, Plugin, Scorer
-from inferway.scheduling.plugins.registry import plugin_types
+from inferway.scheduling.plugins.base import (
+    Context,
+    Filter,
+    LatencyProducer,
+    LoadProducer,
+    MediaProducer,
+    Picker,
+    Placed,
+    Plugin,
+    PrefixProducer,
+    Scorer,
+)
+from inferway.scheduling.plugins.registry import DEFAULT_PRODUCERS, plugin_types
+from inferway.scheduling.plugins.topology import TopologyExtractor
+from inferway.scheduling.plugins.types import Data, Making
 from inferway.scheduling.policy import CostPolicy
 from inferway.scheduling.pool import PoolScheduler
 from inferway.scheduling.request import ApiKind, Request
 from inferway.scheduling.snapshot import Endpoint
 
+MAKES: dict[Data, type[Plugin]] = {
+    Data.PREFIX: PrefixProducer,
+    Data.LOAD: LoadProducer,
+    Data.LATENCY: LatencyProducer,
+    Data.MEDIA: MediaProducer,
+    Data.TOPOLOGY: TopologyExtractor,
+}
 PLAIN = Request("m", ApiKind.COMPLETIONS, b"hello")
 
 
-def made(name: str, **parameters: object) -> Plugin:
+def made(name: str, *, sources: Sequence[Plugin] = (), **parameters: object) -> Plugin:
+    """A plugin by its type; what it reads comes from the sources, else from default producers."""
     row = plugin_types()[name]
-    values = {key: p.default for key, p in row.parameters.items()}
-    assert set(parameters) <= set(values)
-    return row.build({**values, **parameters})
+    reader = Reader({})
+    values = reader.values("", row.parameters, parameters)
+    assert reader.problems == []
+    needs = {need.data for need in row.needs if need.when(values)}
+    given = {data: one for data in needs for one in sources if isinstance(one, MAKES[data])}
+    made_here = {data: made(DEFAULT_PRODUCERS[data]) for data in needs - given.keys()}
+    assert row.build is not None
+    return row.build(Making(name, values, {**made_here, **given}))
+
+
+def placed(plugin: Plugin, pool: PoolScheduler, request: Request, slot: int) -> None:
+    """The request goes to a slot."""
+    context = Context(request, pool.snapshot(), 0.0, random.Random(1))
+    plugin.placed(Placed(context, "default", {"default": [slot]}))
 
 
 def pool_of(count: int, labels: list[dict[str, str]] | None = None) -> PoolScheduler:
@@ -100,10 +134,10 @@ def test_lora_affinity_scorer(
 
 def test_prefix_cache_scorer_counts_whole_blocks_of_64() -> None:
     pool = pool_of(2)
-    plugin = made("prefix-cache-scorer")
+    plugin = made("prefix-cache-scorer", blockSize=64)
     first = Request("m", ApiKind.COMPLETIONS, b'"' + b"a" * 128 + b'"')
     assert scores(plugin, pool, first) == [0.0, 0.0]
-    plugin.placed(first, 1)
+    placed(plugin, pool, first, 1)
     # Four blocks of which two are known; the 30 bytes at the end are no block.
     longer = Request("m", ApiKind.COMPLETIONS, b'"' + b"a" * 128 + b"b" * 158 + b'"')
     assert scores(plugin, pool, longer) == [0.0, 0.5]
@@ -117,13 +151,15 @@ def test_prefix_cache_scorer_counts_whole_blocks_of_64() -> None:
 
 def test_prefix_cache_scorer_with_length_weight_and_small_memory() -> None:
     pool = pool_of(1)
-    plugin = made("prefix-cache-scorer", matchLengthWeight=0.5, matchLengthScaleTokens=64)
+    plugin = made(
+        "prefix-cache-scorer", blockSize=64, matchLengthWeight=0.5, matchLengthScaleTokens=64
+    )
     request = Request("m", ApiKind.COMPLETIONS, b"a" * 128)
-    plugin.placed(request, 0)
+    placed(plugin, pool, request, 0)
     # 128 bytes are 32 tokens: 0.5 * (32 / 64)^2 + 0.5 * 2 / 2.
     assert scores(plugin, pool, request) == [0.625]
     small = made("prefix-cache-scorer", lruCapacityPerServer=1)
-    small.placed(request, 0)
+    placed(small, pool, request, 0)
     assert scores(small, pool, request) == [0.5]
 
 

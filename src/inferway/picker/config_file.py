@@ -11,7 +11,7 @@ import yaml
 from inferway.base.errors import UsageError
 from inferway.picker import flags
 from inferway.picker.flags import Options
-from inferway.scheduling.config import build
+from inferway.scheduling.config import load
 from inferway.scheduling.decision import Policy
 from inferway.scheduling.plugins.registry import plugin_types
 from inferway.scheduling.policy import CostPolicy
@@ -26,12 +26,12 @@ def policy(options: Options) -> Policy:
     place, document = _document(options)
     if document is None:
         return CostPolicy()
-    return build(
+    return load(
         document,
         plugin_types(),
         allow_alpha=options.flag("allow-experimental-plugins"),
         about=place,
-    )
+    ).policy
 
 
 def with_discovery(options: Options, env: Mapping[str, str]) -> Options:

@@ -16,6 +16,7 @@ _STATUS = {
     RefusalReason.UNKNOWN_MODEL: (404, "model_not_found"),
     RefusalReason.SHED: (429, "shed"),
     RefusalReason.NOT_CACHED: (412, "not_cached"),
+    RefusalReason.UNKNOWN_PROFILE: (400, "unknown_profile"),
 }
 # The words of llm-d's header for requests that were good and are not served.
 _DROPPED = {

@@ -29,6 +29,8 @@ def decide(
         )
     decision = policy.rank(request, snapshot, slots, now, rng)
     if not decision.slots:
+        if isinstance(decision, Refusal):
+            return decision
         return Refusal(
             RefusalReason.NO_ENDPOINT, "No endpoint of the pool passes the configured filters."
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
@@ -20,6 +20,7 @@ class RefusalReason(StrEnum):
     UNKNOWN_MODEL = "unknown_model"
     SHED = "shed"
     NOT_CACHED = "not_cached"
+    UNKNOWN_PROFILE = "unknown_profile"
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -27,6 +28,8 @@ class Refusal(msgspec.Struct, frozen=True):
 
     reason: RefusalReason
     message: str
+    # So that a refusal can be told from a decision by what both have.
+    slots: ClassVar[tuple[int, ...]] = ()
     known_models: tuple[str, ...] = ()
     retry_after_seconds: float = 0.0
 
@@ -35,7 +38,8 @@ class Decision(msgspec.Struct, gc=False):
     """Endpoints, best first, and what the choice was based on.
 
     ``headers`` (lower-case name, value) are set on the request to the server,
-    ``response_headers`` on the answer to the client.
+    ``response_headers`` on the answer to the client. ``trail`` is the policy's own, which it finds
+    again when the request is placed.
     """
 
     slots: Sequence[int]
@@ -45,6 +49,7 @@ class Decision(msgspec.Struct, gc=False):
     score: float = 0.0
     headers: Sequence[tuple[str, str]] = ()
     response_headers: Sequence[tuple[str, str]] = ()
+    trail: Any = None
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -69,8 +74,8 @@ class Policy(Protocol):
 
     def rank(
         self, request: Request, snapshot: Snapshot, slots: list[int], now: float, rng: Rng
-    ) -> Decision:
-        """Endpoints best first; none if the policy's filters leave none."""
+    ) -> Decision | Refusal:
+        """Endpoints best first, none if the policy's filters leave none; or why it refuses."""
         ...
 
     def placed(self, request: Request, decision: Decision) -> None:

@@ -53,6 +53,8 @@ class Columns:
     # Own accounting.
     in_flight: list[int] = field(default_factory=list)
     in_flight_tokens: list[int] = field(default_factory=list)
+    # Estimated output of the same requests, where a policy books it.
+    output_tokens: list[float] = field(default_factory=list)
     # The engine model: uncached prompt tokens that were not computed at ``backlog_at``.
     backlog_tokens: list[float] = field(default_factory=list)
     backlog_at: list[float] = field(default_factory=list)
@@ -84,6 +86,7 @@ class Columns:
         self.prefill_seconds_per_token.append(0.0)
         self.step_seconds.append(0.0)
         for column in (
+            self.output_tokens,
             self.backlog_tokens,
             self.backlog_at,
             self.waiting,
@@ -101,6 +104,7 @@ class Columns:
         self.in_flight[slot] = 0
         self.in_flight_tokens[slot] = 0
         self.in_flight_then[slot] = 0
+        self.output_tokens[slot] = 0.0
         self.backlog_tokens[slot] = 0.0
         self.backlog_at[slot] = now
         self.waiting[slot] = self.running[slot] = self.kv_use[slot] = self.foreign[slot] = 0.0

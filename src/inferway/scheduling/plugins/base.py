@@ -1,12 +1,14 @@
-"""What a plugin is: filters keep, scorers value, pickers order; and how parameters are read."""
+"""What a plugin is: the kinds with their methods, and one decision as plugins see it.
+
+How a type is described (name, parameters, what it reads) is in ``types``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, ClassVar, Protocol, TypeAlias
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from inferway.scheduling.decision import Refusal
 from inferway.scheduling.policy import blocks_of
 from inferway.scheduling.prefix import Blocks
 from inferway.scheduling.request import Request, Rng
@@ -14,15 +16,21 @@ from inferway.scheduling.snapshot import Snapshot
 
 
 class Context:
-    """One decision as plugins see it; the prompt is cut into blocks when first asked for."""
+    """One decision as plugins see it; what is costly is made when first asked for.
 
-    __slots__ = ("_blocks", "_matched", "now", "request", "rng", "snapshot")
+    ``peer`` is the slot that an earlier profile of the same decision chose. ``memo`` holds what a
+    plugin has worked out for this request, under a key of its own.
+    """
+
+    __slots__ = ("_blocks", "_matched", "memo", "now", "peer", "request", "rng", "snapshot")
 
     def __init__(self, request: Request, snapshot: Snapshot, now: float, rng: Rng) -> None:
         self.request = request
         self.snapshot = snapshot
         self.now = now
         self.rng = rng
+        self.peer: int | None = None
+        self.memo: dict[Hashable, Any] = {}
         self._blocks: Blocks | None = None
         self._matched: Mapping[int, int] | None = None
 
@@ -40,15 +48,58 @@ class Context:
             self._matched = self.snapshot.prefixes.match(self.blocks)
         return self._matched
 
+    @property
+    def prompt_tokens(self) -> float:
+        """Estimated tokens of the prompt, by the ratio learned from usage (4 bytes at first)."""
+        size = len(self.request.prompt)
+        return size / self.snapshot.ratios.bytes_per_token(self.request.model) if size else 0.0
+
+
+class Placed(NamedTuple):
+    """What became of a decision: the endpoints of each profile that ran, best first."""
+
+    context: Context
+    primary: str
+    picked: Mapping[str, Sequence[int]]
+
+    def slot(self, profile: str = "") -> int | None:
+        """The endpoint of a profile, of the primary one without a name."""
+        slots = self.picked.get(profile or self.primary)
+        return slots[0] if slots else None
+
 
 class Plugin:
     """Common to all kinds; most plugins keep nothing between decisions."""
 
-    def placed(self, request: Request, slot: int) -> None:
-        """The request goes to this slot."""
+    def placed(self, placed: Placed) -> None:
+        """The request goes where the decision says."""
 
     def drop(self, slot: int) -> None:
         """The slot's endpoint is gone."""
+
+    def request_headers(self, placed: Placed) -> Sequence[tuple[str, str]]:
+        """Lower-case names and values to set on the request to the server."""
+        return ()
+
+    def response_headers(self, placed: Placed) -> Sequence[tuple[str, str]]:
+        """Lower-case names and values to set on the answer to the client."""
+        return ()
+
+
+class Screener(Plugin):
+    """Leaves out endpoints before any profile runs, for all of them alike."""
+
+    def screen(self, context: Context, slots: list[int]) -> list[int]:
+        """The slots that may; none refuses the request."""
+        raise NotImplementedError
+
+
+class Admitter(Plugin):
+    """Refuses requests."""
+
+    def admit(self, context: Context, slots: list[int]) -> Refusal | None:
+        """Why the request is refused; None admits it."""
+        raise NotImplementedError
 
 
 class Filter(Plugin):
@@ -60,7 +111,7 @@ class Filter(Plugin):
 
 
 class Scorer(Plugin):
-    """Values endpoints from 0 (worst) to 1."""
+    """Values endpoints from 0 (worst) to 1; the profile cuts off what is outside."""
 
     def score(self, context: Context, slots: list[int]) -> list[float]:
         """One value per slot."""
@@ -75,79 +126,79 @@ class Picker(Plugin):
         raise NotImplementedError
 
 
-class ProfileHandler(Plugin):
-    """Says which profiles run; with the single one there is nothing to say."""
+class Decider(Plugin):
+    """Says whether a stage of disaggregated serving runs for a request."""
 
-    profiles_max: ClassVar[int] = 1
-
-
-class Kind(StrEnum):
-    """What a plugin does in a profile."""
-
-    FILTER = "filter"
-    SCORER = "scorer"
-    PICKER = "picker"
-    PROFILE_HANDLER = "profile handler"
+    def wants(self, context: Context, slot: int | None) -> bool:
+        """``slot``: the endpoint that was chosen for decoding, if it was already."""
+        raise NotImplementedError
 
 
-class Stability(StrEnum):
-    """Whether a plugin's behaviour may change; alpha ones must be allowed by a flag."""
+class PrefixMatch(NamedTuple):
+    """How much of a prompt is cached where. ``matched`` and ``total`` are bytes of prompt."""
 
-    ALPHA = "alpha"
-    BETA = "beta"
-    STABLE = "stable"
+    matched: Mapping[int, int]
+    total: int
+    tokens_per_byte: float
 
-
-class Signal(StrEnum):
-    """What a plugin reads."""
-
-    WAITING = "waiting requests"
-    RUNNING = "running requests"
-    KV_USE = "KV cache use"
-    ADAPTERS = "adapters"
-    PROMPT = "prompt"
-    LABELS = "labels"
-    OWN = "own accounting"
+    def share(self, slot: int) -> float:
+        """Matched part of the prompt, from 0 to 1."""
+        return self.matched.get(slot, 0) / self.total if self.total else 0.0
 
 
-Parameters: TypeAlias = Mapping[str, Any]
+class PrefixProducer(Plugin):
+    """Knows how much of a prompt a server has cached."""
+
+    def match(self, context: Context) -> PrefixMatch:
+        """Found once for a request, however many plugins ask."""
+        raise NotImplementedError
 
 
-class Built(Protocol):
-    """A class or function that makes a plugin of checked parameters."""
+class LoadProducer(Plugin):
+    """Knows what is in flight, of the picker's own accounting."""
 
-    def __call__(self, parameters: Parameters) -> Plugin: ...
+    def requests(self, context: Context, slot: int) -> float:
+        """Requests that were sent and have not ended."""
+        raise NotImplementedError
 
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One parameter: its type, its default, and what else must hold."""
-
-    type: type
-    default: Any
-    check: Callable[[Any], str] = lambda value: ""
+    def tokens(self, context: Context, slot: int) -> float:
+        """Prompt tokens that are still to be computed, and output if it is counted."""
+        raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True)
-class PluginType:
-    """One row of the registry."""
+class Latency(NamedTuple):
+    """One prediction, in milliseconds; headroom is objective minus prediction."""
 
-    name: str
-    kind: Kind
-    build: Built
-    parameters: Mapping[str, Parameter]
-    signals: Sequence[Signal] = ()
-    stability: Stability = Stability.BETA
+    ttft: float
+    tpot: float
+    ttft_headroom: float
+    tpot_headroom: float
 
-
-def at_least(low: float) -> Callable[[Any], str]:
-    """A check for numbers."""
-    return lambda value: "" if value >= low else f"must be at least {low:g}"
+    @property
+    def valid(self) -> bool:
+        """Whether both objectives are met."""
+        return self.ttft_headroom >= 0 and self.tpot_headroom >= 0
 
 
-def between(low: float, high: float) -> Callable[[Any], str]:
-    """A check for numbers."""
-    return lambda value: "" if low <= value <= high else f"must be from {low:g} to {high:g}"
+class LatencyProducer(Plugin):
+    """Predicts latencies."""
+
+    def predict(self, context: Context, slots: list[int]) -> list[Latency] | None:
+        """One per slot; None while nothing is known that a prediction could rest on."""
+        raise NotImplementedError
+
+
+class MediaProducer(Plugin):
+    """Knows which images, videos and sounds a server's encoder has seen."""
+
+    def match(self, context: Context) -> tuple[Mapping[int, int], int]:
+        """Items of the request that a slot has, and how many there are."""
+        raise NotImplementedError
+
+
+def bytes_per_token(context: Context) -> float:
+    """The ratio of the request's model."""
+    return context.snapshot.ratios.bytes_per_token(context.request.model)
 
 
 def spread(values: list[float]) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from inferway.scheduling.cost import costs, noise_limit
 from inferway.scheduling.plugins.base import Context, Scorer
+from inferway.scheduling.plugins.types import Kind, PluginType, Signal, plain
 
 
 class CostScorer(Scorer):
@@ -13,3 +14,23 @@ class CostScorer(Scorer):
         values = costs(context.request, context.snapshot, slots, context.matched, context.now)
         limit = noise_limit(min(values), context.snapshot)
         return [min(1.0, limit / value) for value in values]
+
+
+TYPE = PluginType(
+    "inferway-cost-scorer",
+    Kind.SCORER,
+    plain(CostScorer),
+    does=(
+        "Least cost: 1; else least cost / cost. The cost is the predicted time to the first token "
+        "plus the delay of those already there."
+    ),
+    signals=(
+        Signal.OWN,
+        Signal.PROMPT,
+        Signal.PREFIXES,
+        Signal.WAITING,
+        Signal.KV_USE,
+        Signal.ADAPTERS,
+        Signal.RATES,
+    ),
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inferway.scheduling.plugins.base import Context, Filter
+from inferway.scheduling.plugins.types import Kind, PluginType, plain
 
 
 class HeaderBasedTestingFilter(Filter):
@@ -18,3 +19,11 @@ class HeaderBasedTestingFilter(Filter):
             for slot in slots
             if address[slot] in only or address[slot].rpartition(":")[0] in only
         ]
+
+
+TYPE = PluginType(
+    "header-based-testing-filter",
+    Kind.FILTER,
+    plain(HeaderBasedTestingFilter),
+    does="Endpoints that `test-epp-endpoint-selection` names; for conformance tests.",
+)

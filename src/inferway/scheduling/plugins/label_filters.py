@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from inferway.scheduling.plugins.base import Context, Filter, Parameter, Parameters
+from inferway.scheduling.plugins.base import Context, Filter
+from inferway.scheduling.plugins.types import Kind, Making, Parameter, PluginType, Signal
 
 OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
 
@@ -31,23 +32,25 @@ def _check_labels(value: Any) -> str:
 
 
 SELECTOR_PARAMETERS = {
-    "matchLabels": Parameter(dict, {}, _check_labels),
-    "matchExpressions": Parameter(list, [], _check_expressions),
+    "matchLabels": Parameter(dict, {}, _check_labels, "Labels and their values."),
+    "matchExpressions": Parameter(
+        list, [], _check_expressions, "Expressions of `key`, `operator`, `values`."
+    ),
 }
 BY_LABEL_PARAMETERS = {
     **SELECTOR_PARAMETERS,
-    "label": Parameter(str, ""),
-    "validValues": Parameter(list, []),
-    "allowsNoLabel": Parameter(bool, False),
+    "label": Parameter(str, "", help="A label."),
+    "validValues": Parameter(list, [], items=Parameter(str), help="Values of it to keep."),
+    "allowsNoLabel": Parameter(bool, False, help="Whether to keep Pods without it."),
 }
 
 
 class LabelSelectorFilter(Filter):
     """Keeps Pods that match all labels and expressions, as a Kubernetes selector does."""
 
-    def __init__(self, parameters: Parameters) -> None:
-        self._labels: Mapping[str, str] = parameters["matchLabels"]
-        self._expressions: list[dict[str, Any]] = parameters["matchExpressions"]
+    def __init__(self, making: Making) -> None:
+        self._labels: Mapping[str, str] = making.parameters["matchLabels"]
+        self._expressions: list[dict[str, Any]] = making.parameters["matchExpressions"]
 
     def keep(self, context: Context, slots: list[int]) -> list[int]:
         labels = context.snapshot.columns.labels
@@ -62,8 +65,9 @@ class LabelSelectorFilter(Filter):
 class ByLabelFilter(LabelSelectorFilter):
     """The older form: one label, its valid values, and whether it may be absent."""
 
-    def __init__(self, parameters: Parameters) -> None:
-        super().__init__(parameters)
+    def __init__(self, making: Making) -> None:
+        super().__init__(making)
+        parameters = making.parameters
         self._label: str = parameters["label"]
         self._values = frozenset(parameters["validValues"])
         self._absent: bool = parameters["allowsNoLabel"]
@@ -86,3 +90,35 @@ def _matches(labels: Mapping[str, str], expression: Mapping[str, Any]) -> bool:
         return value is None
     inside = value in expression["values"]
     return inside if operator == "In" else not inside
+
+
+_DOES = "Pods that match all labels and expressions, as a Kubernetes selector does."
+_INSTEAD = "label-selector-filter"
+TYPES = (
+    PluginType(
+        "label-selector-filter",
+        Kind.FILTER,
+        LabelSelectorFilter,
+        SELECTOR_PARAMETERS,
+        does=_DOES,
+        signals=(Signal.LABELS,),
+    ),
+    PluginType(
+        "by-label-selector",
+        Kind.FILTER,
+        LabelSelectorFilter,
+        SELECTOR_PARAMETERS,
+        does=_DOES,
+        signals=(Signal.LABELS,),
+        instead=_INSTEAD,
+    ),
+    PluginType(
+        "by-label",
+        Kind.FILTER,
+        ByLabelFilter,
+        BY_LABEL_PARAMETERS,
+        does="Pods whose label has one of the values.",
+        signals=(Signal.LABELS,),
+        instead=_INSTEAD,
+    ),
+)

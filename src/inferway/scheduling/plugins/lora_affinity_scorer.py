@@ -6,6 +6,7 @@ Reads only what the server tells in ``vllm:lora_requests_info``, as the publishe
 from __future__ import annotations
 
 from inferway.scheduling.plugins.base import Context, Scorer
+from inferway.scheduling.plugins.types import Kind, PluginType, Signal, plain
 
 ACTIVE, FITS, WAITING = 1.0, 0.8, 0.6
 
@@ -25,3 +26,12 @@ class LoraAffinityScorer(Scorer):
         if len(running) + len(waiting) < places:
             return FITS
         return WAITING if model in waiting else 0.0
+
+
+TYPE = PluginType(
+    "lora-affinity-scorer",
+    Kind.SCORER,
+    plain(LoraAffinityScorer),
+    does="Adapter runs: 1; running + waiting < max_lora: 0.8; adapter waits: 0.6; else 0.",
+    signals=(Signal.ADAPTERS,),
+)

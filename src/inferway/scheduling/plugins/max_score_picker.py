@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from inferway.scheduling.plugins.base import Context, Parameter, Parameters, Picker, at_least
+from inferway.scheduling.plugins.base import Context, Picker
+from inferway.scheduling.plugins.types import Kind, Making, Parameter, PluginType, at_least
 
-PARAMETERS = {"maxNumOfEndpoints": Parameter(int, 1, at_least(1))}
+PARAMETERS = {
+    "maxNumOfEndpoints": Parameter(int, 1, at_least(1), "How many endpoints to name, best first.")
+}
 
 
 class MaxScorePicker(Picker):
     """Names ``maxNumOfEndpoints`` endpoints."""
 
-    def __init__(self, parameters: Parameters) -> None:
-        self._count: int = parameters["maxNumOfEndpoints"]
+    def __init__(self, making: Making) -> None:
+        self._count: int = making.parameters["maxNumOfEndpoints"]
 
     def order(self, context: Context, slots: list[int], scores: list[float]) -> list[int]:
         random = context.rng.random
         keyed = sorted(range(len(slots)), key=lambda position: (-scores[position], random()))
         return [slots[position] for position in keyed[: self._count]]
+
+
+TYPE = PluginType(
+    "max-score-picker",
+    Kind.PICKER,
+    MaxScorePicker,
+    PARAMETERS,
+    does="The highest scores first; equal ones in random order.",
+)

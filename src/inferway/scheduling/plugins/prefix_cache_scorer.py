@@ -1,79 +1,104 @@
-"""``prefix-cache-scorer``: the share of the prompt's blocks that the server should have cached.
+"""``prefix-cache-scorer``: the share of the prompt that the server should have cached.
 
-Blocks have ``blockSize`` bytes, the last partial one is left out; what was routed to a server is
-taken to be cached there, ``lruCapacityPerServer`` blocks at most. Other than the published one it
-hashes the raw JSON of messages as sent, and a match is always a prefix without gaps.
+What is cached where is known by a producer. As in the first published pickers the scorer takes the
+parameters of an index of its own too: blocks of ``blockSize`` bytes.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from inferway.scheduling.plugins.base import (
-    Context,
+from inferway.scheduling.plugins.approx_prefix_cache_producer import (
+    LRU_BLOCKS,
+    ApproxPrefixCacheProducer,
+)
+from inferway.scheduling.plugins.base import Context, Placed, PrefixProducer, Scorer
+from inferway.scheduling.plugins.types import (
+    Data,
+    Kind,
+    Making,
+    Need,
     Parameter,
     Parameters,
-    Scorer,
+    PluginType,
+    Signal,
     at_least,
     between,
+    named,
 )
-from inferway.scheduling.prefix import Blocks, PrefixIndex, block_seed, cut
-from inferway.scheduling.request import Request
 
-# The published pickers' rule for characters per token.
-BYTES_PER_TOKEN = 4
-QUOTE = ord('"')
-
-PARAMETERS = {
-    "blockSize": Parameter(int, 64, at_least(1)),
-    "maxPrefixBlocksToMatch": Parameter(int, 256, at_least(1)),
-    "lruCapacityPerServer": Parameter(int, 31250, at_least(1)),
-    "matchLengthWeight": Parameter(float, 0.0, between(0, 1)),
-    "matchLengthScaleTokens": Parameter(int, 8192, at_least(1)),
-}
+SCALE_TOKENS = 8192
+# Of the first published pickers: bytes of a block, and how many of them are compared.
+BLOCK_BYTES = 64
+BLOCKS_MAX = 256
+OWN_INDEX = ("blockSize", "maxPrefixBlocksToMatch", "lruCapacityPerServer")
 
 
 class PrefixCacheScorer(Scorer):
-    """w * min(1, matched tokens / scale)^2 + (1 - w) * matched / all blocks; w is 0 by default."""
+    """w * min(1, matched tokens / scale)^2 + (1 - w) * matched / all; w is 0 by default."""
 
-    def __init__(self, parameters: Parameters) -> None:
-        self._size: int = parameters["blockSize"]
-        blocks: int = parameters["maxPrefixBlocksToMatch"]
-        self._ends = range(self._size, self._size * blocks + 1, self._size)
-        self._capacity: int = parameters["lruCapacityPerServer"] * self._size
-        self._weight: float = parameters["matchLengthWeight"]
-        self._scale: int = parameters["matchLengthScaleTokens"] * BYTES_PER_TOKEN
-        self._index = PrefixIndex()
-        # The blocks of the request that was scored last, which is the one that is placed next.
-        self._last: tuple[Any, Blocks] | None = None
+    def __init__(self, making: Making) -> None:
+        values = making.parameters
+        self._weight: float = values["matchLengthWeight"]
+        self._scale: int = values["matchLengthScaleTokens"]
+        self._own: ApproxPrefixCacheProducer | None = None
+        if _has_own_index(values):
+            self._own = ApproxPrefixCacheProducer(
+                block_bytes=values["blockSize"] or BLOCK_BYTES,
+                blocks_max=values["maxPrefixBlocksToMatch"] or BLOCKS_MAX,
+                lru_blocks=values["lruCapacityPerServer"] or LRU_BLOCKS,
+            )
+        source = self._own or making.sources[Data.PREFIX]
+        assert isinstance(source, PrefixProducer)
+        self.source = source
 
     def score(self, context: Context, slots: list[int]) -> list[float]:
-        blocks = self._cut(context.request)
-        total = len(blocks.hashes) * self._size
-        if not total:
+        matched, total, tokens_per_byte = self.source.match(context)
+        if not total or not matched:
             return [0.0] * len(slots)
-        matched = self._index.match(blocks)
-        return [self._value(matched.get(slot, 0), total) for slot in slots]
+        get = matched.get
+        if not self._weight:
+            return [get(slot, 0) / total for slot in slots]
+        weight = self._weight
+        scale = tokens_per_byte / self._scale
+        return [
+            weight * min(1.0, get(slot, 0) * scale) ** 2 + (1 - weight) * get(slot, 0) / total
+            for slot in slots
+        ]
 
-    def placed(self, request: Request, slot: int) -> None:
-        self._index.set_capacity(slot, self._capacity)
-        self._index.insert(self._cut(request), slot)
-        self._last = None
+    def placed(self, placed: Placed) -> None:
+        if self._own is not None:
+            self._own.placed(placed)
 
     def drop(self, slot: int) -> None:
-        self._index.drop(slot)
+        if self._own is not None:
+            self._own.drop(slot)
 
-    def _value(self, matched: int, total: int) -> float:
-        length = min(1.0, matched / self._scale) ** 2
-        return self._weight * length + (1 - self._weight) * matched / total
 
-    def _cut(self, request: Request) -> Blocks:
-        if self._last is not None and self._last[0] is request:
-            return self._last[1]
-        prompt = memoryview(request.prompt)
-        if prompt and prompt[0] == QUOTE:
-            # A string prompt without its quotes, so that a longer one begins with the same blocks.
-            prompt = prompt[1:-1]
-        blocks = cut(prompt, block_seed(request.model, request.salt), self._ends)
-        self._last = (request, blocks)
-        return blocks
+def _has_own_index(values: Parameters) -> bool:
+    return any(values[name] is not None for name in OWN_INDEX)
+
+
+TYPE = PluginType(
+    "prefix-cache-scorer",
+    Kind.SCORER,
+    PrefixCacheScorer,
+    {
+        "matchLengthWeight": Parameter(
+            float, 0.0, between(0, 1), "Weight of the length of the match against its share."
+        ),
+        "matchLengthScaleTokens": Parameter(
+            int, SCALE_TOKENS, at_least(1), "A match of so many tokens is worth the whole weight."
+        ),
+        "prefixMatchInfoProducerName": named(Data.PREFIX),
+        "blockSize": Parameter(int, None, at_least(1), "Bytes of a block of an index of its own."),
+        "maxPrefixBlocksToMatch": Parameter(int, None, at_least(1), "Blocks of it to compare."),
+        "lruCapacityPerServer": Parameter(int, None, at_least(1), "Blocks of it for a server."),
+    },
+    does=(
+        "w * min(1, matched tokens / scale)^2 + (1 - w) * matched / total, w = matchLengthWeight; "
+        "nothing to match: 0."
+    ),
+    signals=(Signal.PROMPT,),
+    needs=(
+        Need(Data.PREFIX, "prefixMatchInfoProducerName", lambda values: not _has_own_index(values)),
+    ),
+)

@@ -1,207 +1,107 @@
-"""The table of plugin types: name, kind, parameters, what they read, how stable they are."""
+"""The table of plugin types, in the order in which the reference page shows them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 
 from inferway.scheduling.plugins import (
+    active_request_scorer,
+    approx_prefix_cache_producer,
+    context_length_aware,
+    cost_scorer,
+    data_parallel_profile_handler,
+    deciders,
+    detectors,
+    disagg_profile_handler,
+    flow_types,
+    header_based_testing_filter,
+    header_label_affinity_scorer,
+    header_profile_handler,
+    inflight_load_producer,
+    kv_cache_utilization_scorer,
     label_filters,
+    layer_types,
+    load_aware_scorer,
+    lora_affinity_scorer,
     max_score_picker,
+    media,
+    no_hit_lru_scorer,
+    precise_prefix_cache_producer,
     prefix_cache_scorer,
+    probabilistic_admitter,
+    queue_scorer,
     random_picker,
     role_filters,
+    running_requests_scorer,
+    single_profile_handler,
+    token_load_scorer,
+    topology_affinity_filter,
+    topology_affinity_scorer,
+    utilization_filter,
     weighted_random_picker,
 )
-from inferway.scheduling.plugins.base import (
-    Built,
-    Kind,
-    Parameters,
-    Plugin,
-    PluginType,
-    ProfileHandler,
-    Signal,
-    Stability,
-)
-from inferway.scheduling.plugins.cost_scorer import CostScorer
-from inferway.scheduling.plugins.header_based_testing_filter import HeaderBasedTestingFilter
-from inferway.scheduling.plugins.kv_cache_utilization_scorer import KvCacheUtilizationScorer
-from inferway.scheduling.plugins.lora_affinity_scorer import LoraAffinityScorer
-from inferway.scheduling.plugins.queue_scorer import QueueScorer
-from inferway.scheduling.plugins.running_requests_scorer import RunningRequestsScorer
+from inferway.scheduling.plugins.types import Data, PluginType
 
-# Types of the published pickers that are refused by name, so that the message can say why.
-LATER = frozenset(
-    [
-        "active-request-scorer",
-        "agent-identity",
-        "always-disagg-multimodal-decider",
-        "always-disagg-pd-decider",
-        "approx-prefix-cache-producer",
-        "burst-prefix-cache-producer",
-        "concurrency-detector",
-        "context-length-aware",
-        "core-metrics-extractor",
-        "data-parallel-profile-handler",
-        "disagg-headers-handler",
-        "disagg-profile-handler",
-        "edf-ordering-policy",
-        "endpoint-attribute-filter",
-        "endpoint-attribute-scorer",
-        "fcfs-ordering-policy",
-        "file-discovery",
-        "global-strict-fairness-policy",
-        "header-label-affinity-scorer",
-        "header-profile-handler",
-        "inflight-load-producer",
-        "latency-scorer",
-        "latency-slo-admitter",
-        "load-aware-scorer",
-        "metrics-data-source",
-        "mm-embeddings-cache-producer",
-        "mm-embeddings-cache-scorer",
-        "models-data-extractor",
-        "models-data-source",
-        "no-hit-lru-scorer",
-        "openai-parser",
-        "p2p-source-producer",
-        "passthrough-parser",
-        "pd-profile-handler",
-        "precise-prefix-cache-producer",
-        "precise-prefix-cache-scorer",
-        "predicted-latency-producer",
-        "prefill-header-handler",
-        "prefix-based-pd-decider",
-        "prefix-cache-affinity-filter",
-        "probabilistic-admitter",
-        "program-aware-fairness",
-        "round-robin-fairness-policy",
-        "session-affinity-filter",
-        "session-affinity-scorer",
-        "session-id-producer",
-        "slo-deadline-ordering-policy",
-        "slo-headroom-tier-filter",
-        "static-usage-limit-policy",
-        "token-load-scorer",
-        "token-producer",
-        "topology-affinity-filter",
-        "topology-affinity-scorer",
-        "utilization-detector",
-        "utilization-filter",
-    ]
-)
+# Which type makes data that a plugin reads where the configuration names none.
+DEFAULT_PRODUCERS: Mapping[Data, str] = {
+    Data.PREFIX: "approx-prefix-cache-producer",
+    Data.LOAD: "inflight-load-producer",
+    Data.LATENCY: "predicted-latency-producer",
+    Data.MEDIA: "mm-embeddings-cache-producer",
+    Data.TOPOLOGY: "topology-extractor",
+}
 
 
 def plugin_types() -> Mapping[str, PluginType]:
     """All types by name."""
-    rows = [*_filters(), *_scorers(), *_pickers()]
-    rows.append(
-        PluginType("single-profile-handler", Kind.PROFILE_HANDLER, plain(ProfileHandler), {})
+    return {row.name: row for row in _rows()}
+
+
+def _rows() -> Iterable[PluginType]:
+    yield from (
+        # Filters.
+        *role_filters.TYPES,
+        *label_filters.TYPES,
+        context_length_aware.TYPE,
+        utilization_filter.TYPE,
+        topology_affinity_filter.TYPE,
+        header_based_testing_filter.TYPE,
+        # Scorers.
+        cost_scorer.TYPE,
+        queue_scorer.TYPE,
+        running_requests_scorer.TYPE,
+        kv_cache_utilization_scorer.TYPE,
+        load_aware_scorer.TYPE,
+        active_request_scorer.TYPE,
+        token_load_scorer.TYPE,
+        prefix_cache_scorer.TYPE,
+        precise_prefix_cache_producer.SCORER_TYPE,
+        no_hit_lru_scorer.TYPE,
+        lora_affinity_scorer.TYPE,
+        media.SCORER_TYPE,
+        header_label_affinity_scorer.TYPE,
+        topology_affinity_scorer.TYPE,
+        # Pickers.
+        max_score_picker.TYPE,
+        random_picker.TYPE,
+        weighted_random_picker.TYPE,
+        # Profile handlers and what belongs to them.
+        single_profile_handler.TYPE,
+        *disagg_profile_handler.TYPES,
+        header_profile_handler.TYPE,
+        data_parallel_profile_handler.TYPE,
+        *deciders.TYPES,
+        # Producers.
+        approx_prefix_cache_producer.TYPE,
+        precise_prefix_cache_producer.TYPE,
+        inflight_load_producer.TYPE,
+        media.PRODUCER_TYPE,
+        # Around the profiles.
+        probabilistic_admitter.TYPE,
+        detectors.UTILIZATION_TYPE,
+        detectors.CONCURRENCY_TYPE,
+        *flow_types.TYPES,
+        *layer_types.SOURCES,
+        *layer_types.PARSERS,
+        *layer_types.REFUSED,
     )
-    return {row.name: row for row in rows}
-
-
-def plain(make: Callable[[], Plugin]) -> Built:
-    """A plugin without parameters."""
-
-    def build(parameters: Parameters) -> Plugin:
-        return make()
-
-    return build
-
-
-def _role(roles: frozenset[str], *, unlabelled: bool = False) -> Built:
-    return plain(lambda: role_filters.RoleFilter(roles, unlabelled=unlabelled))
-
-
-def _filters() -> list[PluginType]:
-    labels = (Signal.LABELS,)
-    selector = label_filters.SELECTOR_PARAMETERS
-    decode = _role(role_filters.DECODE_ROLES, unlabelled=True)
-    return [
-        PluginType("decode-filter", Kind.FILTER, decode, {}, labels),
-        PluginType("prefill-filter", Kind.FILTER, _role(role_filters.PREFILL_ROLES), {}, labels),
-        PluginType("encode-filter", Kind.FILTER, _role(role_filters.ENCODE_ROLES), {}, labels),
-        PluginType(
-            "label-selector-filter",
-            Kind.FILTER,
-            label_filters.LabelSelectorFilter,
-            selector,
-            labels,
-        ),
-        PluginType(
-            "by-label-selector", Kind.FILTER, label_filters.LabelSelectorFilter, selector, labels
-        ),
-        PluginType(
-            "by-label",
-            Kind.FILTER,
-            label_filters.ByLabelFilter,
-            label_filters.BY_LABEL_PARAMETERS,
-            labels,
-        ),
-        PluginType("header-based-testing-filter", Kind.FILTER, plain(HeaderBasedTestingFilter), {}),
-    ]
-
-
-def _scorers() -> list[PluginType]:
-    return [
-        PluginType("queue-scorer", Kind.SCORER, plain(QueueScorer), {}, (Signal.WAITING,)),
-        PluginType(
-            "running-requests-size-scorer",
-            Kind.SCORER,
-            plain(RunningRequestsScorer),
-            {},
-            (Signal.RUNNING,),
-        ),
-        PluginType(
-            "kv-cache-utilization-scorer",
-            Kind.SCORER,
-            plain(KvCacheUtilizationScorer),
-            {},
-            (Signal.KV_USE,),
-        ),
-        PluginType(
-            "prefix-cache-scorer",
-            Kind.SCORER,
-            prefix_cache_scorer.PrefixCacheScorer,
-            prefix_cache_scorer.PARAMETERS,
-            (Signal.PROMPT,),
-        ),
-        PluginType(
-            "lora-affinity-scorer",
-            Kind.SCORER,
-            plain(LoraAffinityScorer),
-            {},
-            (Signal.ADAPTERS,),
-        ),
-        PluginType(
-            "inferway-cost-scorer",
-            Kind.SCORER,
-            plain(CostScorer),
-            {},
-            (Signal.OWN, Signal.PROMPT, Signal.WAITING, Signal.KV_USE, Signal.ADAPTERS),
-            Stability.BETA,
-        ),
-    ]
-
-
-def _pickers() -> list[PluginType]:
-    return [
-        PluginType(
-            "max-score-picker",
-            Kind.PICKER,
-            max_score_picker.MaxScorePicker,
-            max_score_picker.PARAMETERS,
-        ),
-        PluginType(
-            "random-picker",
-            Kind.PICKER,
-            random_picker.RandomPicker,
-            random_picker.PARAMETERS,
-        ),
-        PluginType(
-            "weighted-random-picker",
-            Kind.PICKER,
-            weighted_random_picker.WeightedRandomPicker,
-            weighted_random_picker.PARAMETERS,
-        ),
-    ]

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import math
 
-from inferway.scheduling.plugins.base import Context, Parameter, Parameters, Picker, at_least
+from inferway.scheduling.plugins.base import Context, Picker
+from inferway.scheduling.plugins.types import Kind, Making, Parameter, PluginType, at_least
 
-PARAMETERS = {"maxNumOfEndpoints": Parameter(int, 1, at_least(1))}
+PARAMETERS = {
+    "maxNumOfEndpoints": Parameter(int, 1, at_least(1), "How many endpoints to name, best first.")
+}
 
 
 class WeightedRandomPicker(Picker):
     """Names ``maxNumOfEndpoints`` endpoints; if all scores are 0 each is as likely."""
 
-    def __init__(self, parameters: Parameters) -> None:
-        self._count: int = parameters["maxNumOfEndpoints"]
+    def __init__(self, making: Making) -> None:
+        self._count: int = making.parameters["maxNumOfEndpoints"]
 
     def order(self, context: Context, slots: list[int], scores: list[float]) -> list[int]:
         random = context.rng.random
@@ -31,3 +34,12 @@ class WeightedRandomPicker(Picker):
             ]
         keyed.sort(reverse=True)
         return [slot for _, slot in keyed[: self._count]]
+
+
+TYPE = PluginType(
+    "weighted-random-picker",
+    Kind.PICKER,
+    WeightedRandomPicker,
+    PARAMETERS,
+    does="Chance in proportion to the score: the largest U^(1/score); all 0: chance alone.",
+)

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferway.picker.body import BadBody, Call, Parsed, call_of
-from inferway.picker.body import parse as parse_call
+from inferway.picker.apis import APIS, PARSERS, PASSTHROUGH, Api, Style, call_of
+from inferway.picker.apis import parse as parse_call
+from inferway.picker.body import BadBody, Parsed, form_model
 from inferway.scheduling.request import ApiKind
 
 COMPLETIONS = b"/v1/completions"
@@ -18,12 +19,63 @@ def parse(path: bytes, body: bytes) -> Parsed | BadBody:
     return parse_call(call_of(path), body)
 
 
-def test_paths() -> None:
-    assert call_of(b"/v1/completions?x=/chat/completions") == Call(ApiKind.COMPLETIONS, True)
-    assert call_of(b"/prefix/v1/chat/completions") == Call(ApiKind.CHAT, True)
-    assert call_of(b"/v1/responses") == Call(ApiKind.OTHER, True)
-    assert call_of(b"/v1/models?x=1") == Call(ApiKind.OTHER, False, lists_models=True)
-    assert call_of(b"/v1/models/m") == Call(ApiKind.OTHER, False)
+@pytest.mark.parametrize(
+    ("path", "ending", "kind"),
+    [
+        (b"/v1/completions?x=/chat/completions", "completions", ApiKind.COMPLETIONS),
+        (b"/prefix/v1/chat/completions", "chat/completions", ApiKind.CHAT),
+        (b"/v1/chat/completions/render", "chat/completions/render", ApiKind.RENDER),
+        (b"/v1/responses", "responses", ApiKind.RESPONSES),
+        (b"/v1/messages", "v1/messages", ApiKind.MESSAGES),
+        (b"/v1/threads/t/messages", "", ApiKind.OTHER),
+        (b"/inference/v1/generate", "inference/v1/generate", ApiKind.GENERATE),
+        (b"/generate", "generate", ApiKind.GENERATE),
+        (b"/regenerate", "", ApiKind.OTHER),
+        (b"/v2/rerank", "rerank", ApiKind.RERANK),
+        (b"/v1/models/m", "", ApiKind.OTHER),
+        (b"/\xff\xfe", "", ApiKind.OTHER),
+        (b"", "", ApiKind.OTHER),
+    ],
+)
+def test_the_longest_ending_says_which_call_it_is(path: bytes, ending: str, kind: ApiKind) -> None:
+    call = call_of(path)
+    assert (call.api.ending, call.api.kind, call.lists_models) == (ending, kind, False)
+
+
+def test_the_list_of_models_is_known() -> None:
+    assert call_of(b"/v1/models?x=1").lists_models
+    assert call_of(b"/v1/models", ("openai-parser",)).lists_models
+
+
+def test_endings_and_parsers_are_each_their_own() -> None:
+    assert len({api.ending for api in APIS}) == len(APIS)
+    assert {api.parser for api in APIS} <= {*PARSERS, ""}
+
+
+@pytest.mark.parametrize(
+    ("path", "parsers", "ending", "claimed"),
+    [
+        (b"/v1/messages", ("openai-parser",), "", False),
+        (b"/v1/messages", ("openai-parser", PASSTHROUGH), "", True),
+        (b"/v1/messages", ("openai-parser", "anthropic-parser"), "v1/messages", True),
+        (b"/v1/rerank", ("openai-parser",), "", False),
+        (b"/v1/rerank", (PASSTHROUGH,), "", True),
+        (b"/inference/v1/generate", ("sglanghttp-parser",), "generate", True),
+    ],
+)
+def test_an_explicit_list_of_parsers_claims_paths(
+    path: bytes, parsers: tuple[str, ...], ending: str, claimed: bool
+) -> None:
+    call = call_of(path, parsers)
+    assert (call.api.ending, call.claimed) == (ending, claimed)
+    body = b'{"model":"m","prompt":"x"}'
+    if not ending:
+        assert parse_call(call, body) == Parsed()
+
+
+def test_only_calls_of_anthropic_have_its_errors() -> None:
+    styled = {api.ending for api in APIS if api.style is Style.ANTHROPIC}
+    assert styled == {"v1/messages", "v1/messages/count_tokens"}
 
 
 def test_completion() -> None:
@@ -51,6 +103,75 @@ def test_prompts_of_other_shapes(prompt: bytes) -> None:
     parsed = parse(COMPLETIONS, b'{"model":"m","prompt":' + prompt + b"}")
     assert isinstance(parsed, Parsed)
     assert bytes(parsed.prompt) == prompt
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "prompt", "salt", "tokens", "most"),
+    [
+        (b"/v1/completions", b'{"model":"m","prompt":[5, 6,7],"max_tokens":3}',
+         b"[5, 6,7]", b"", 3, 3),
+        (b"/v1/completions", b'{"model":"m","prompt":[[5],[6,7]]}', b"[[5],[6,7]]", b"", 3, 0),
+        (b"/v1/completions", b'{"model":"m","prompt":["1","2"]}', b'["1","2"]', b"", 0, 0),
+        (b"/v1/responses", (b'{"model":"m","input":"hi","instructions":"be","tools":[],'
+         b'"max_output_tokens":4}'), b'"be""hi"', b"[]", 0, 4),
+        (b"/v1/messages", b'{"model":"m","max_tokens":9,"messages":[{"role":"user"}],"system":"s"}',
+         b'"s"[{"role":"user"}]', b"", 0, 9),
+        (b"/v1/messages/count_tokens", b'{"model":"m","messages":[1]}', b"[1]", b"", 0, 0),
+        (b"/v1/embeddings", b'{"model":"m","input":[1,2]}', b"[1,2]", b"", 2, 0),
+        (b"/v1/embeddings", b'{"model":"m","messages":[]}', b"[]", b"", 0, 0),
+        (b"/v1/rerank", b'{"model":"m","documents":["a"],"query":"q"}', b'"q"["a"]', b"", 0, 0),
+        (b"/score", b'{"model":"m","text_1":"a","text_2":"b"}', b'"a""b"', b"", 0, 0),
+        (b"/v1/score", b'{"model":"m","queries":"a","items":["b"]}', b'"a"["b"]', b"", 0, 0),
+        (b"/pooling", b'{"model":"m","data":"x"}', b'"x"', b"", 0, 0),
+        (b"/tokenize", b'{"prompt":"x"}', b'"x"', b"", 0, 0),
+        (b"/inference/v1/generate", (b'{"token_ids":[1,2,3],"sampling_params":{"max_tokens":8},'
+         b'"cache_salt":"t"}'), b"[1,2,3]", b'"t"', 3, 8),
+        (b"/generate", b'{"text":"x","sampling_params":{"max_new_tokens":8},"lora_path":"l"}',
+         b'"x"', b'"l"', 0, 8),
+        (b"/generate", b'{"text":["x","y"],"sampling_params":[{},{}]}', b'["x","y"]', b"", 0, 0),
+    ],
+)  # fmt: skip
+def test_what_is_the_prompt_of_each_call(
+    path: bytes, body: bytes, prompt: bytes, salt: bytes, tokens: int, most: int
+) -> None:
+    parsed = parse(path, body)
+    assert isinstance(parsed, Parsed)
+    assert (bytes(parsed.prompt), parsed.salt) == (prompt, salt)
+    assert (parsed.counted_tokens, parsed.max_tokens) == (tokens, most)
+    assert parsed.counted_bytes == (len(prompt) if tokens else 0)
+
+
+FORM = (
+    b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n%b\r\n--x--\r\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "model"),
+    [
+        (FORM % b"abc", "whisper"),
+        (FORM % (b"a" * 200_000), "whisper"),
+        (b"--x\r\ncontent-disposition: form-data; name=file\r\n\r\n" + b"a" * 200_000 + b"\r\n"
+         + FORM[:-8] % b"", "whisper"),
+        ((b'--x\r\nContent-Disposition: form-data; name="model"\r\nContent-Type: text/plain'
+         b"\r\n\r\nm2\r\n--x--\r\n"), "m2"),
+        (b'--x\r\nContent-Disposition: form-data; name="other"\r\n\r\nx\r\n--x--\r\n', ""),
+        (b'{"model":"m"}', ""),
+    ],
+)  # fmt: skip
+def test_a_form_names_its_model(body: bytes, model: str) -> None:
+    parsed = parse(b"/v1/audio/transcriptions", body)
+    assert isinstance(parsed, Parsed)
+    assert (parsed.model, parsed.kind) == (model, ApiKind.AUDIO)
+    place = form_model(body)
+    assert place is None or body[place[0] : place[1]].decode() == model
+
+
+def test_a_byte_order_mark_is_passed() -> None:
+    parsed = parse(COMPLETIONS, b'\xef\xbb\xbf{"model":"m","prompt":"x"}')
+    assert isinstance(parsed, Parsed)
+    assert (parsed.model, bytes(parsed.prompt)) == ("m", b'"x"')
 
 
 def test_embeddings_take_their_input() -> None:
@@ -84,18 +205,20 @@ def test_refusals(body: bytes, param: str | None, code: str | None) -> None:
 @pytest.mark.parametrize("body", [b"", b"not json", b"{}", b"[]", b'{"model": 3}'])
 @pytest.mark.parametrize("path", [b"/v1/models", b"/tokenize", b"/v1/audio/transcriptions", b"/"])
 def test_calls_that_are_not_known_go_anywhere(path: bytes, body: bytes) -> None:
-    assert parse(path, body) == Parsed()
+    parsed = parse(path, body)
+    assert isinstance(parsed, Parsed)
+    assert (parsed.model, bytes(parsed.prompt)) == ("", b"")
 
 
 def test_unknown_call_that_names_a_model_goes_to_it() -> None:
-    parsed = parse(b"/tokenize", b'{"model":"adapter","prompt":"x"}')
+    parsed = parse(b"/v1/things", b'{"model":"adapter","prompt":"x"}')
     assert isinstance(parsed, Parsed)
     assert (parsed.model, parsed.kind) == ("adapter", ApiKind.OTHER)
 
 
-@given(st.binary(max_size=200))
-def test_any_bytes_are_parsed_or_refused(body: bytes) -> None:
-    assert isinstance(parse(COMPLETIONS, body), Parsed | BadBody)
+@given(st.binary(max_size=200), st.sampled_from(APIS))
+def test_any_bytes_are_parsed_or_refused(body: bytes, api: Api) -> None:
+    assert isinstance(parse(f"/{api.ending}".encode(), body), Parsed | BadBody)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,9 @@ def test_nothing_raises(headers: dict[bytes, bytes]) -> None:
 class Tiered(CostPolicy):
     """Reads a header, and sets some on what goes on."""
 
-    headers = frozenset({"x-tier"})
+    def __init__(self) -> None:
+        super().__init__()
+        self.headers = frozenset({"x-tier"})
 
     def rank(
         self, request: Request, snapshot: Snapshot, slots: list[int], now: float, rng: Rng

@@ -6,6 +6,8 @@ import math
 
 import msgspec
 
+from inferway.picker.apis import Style
+
 # A decided 503 on its way to the proxy, which says 503 to the client. Envoy takes every 5xx of a
 # callout for a broken picker: where failure opens the request would pass although the picker
 # refused it, and where it closes the client would not learn why.
@@ -24,6 +26,16 @@ _TYPES = {
     431: "invalid_request_error",
     DECIDED_UNAVAILABLE_STATUS: "server_error",
     503: "server_error",
+}
+# The same for clients of Anthropic's API.
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    404: "not_found_error",
+    412: "invalid_request_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    DECIDED_UNAVAILABLE_STATUS: "overloaded_error",
+    503: "overloaded_error",
 }
 _REASONS = {
     200: b"OK",
@@ -51,6 +63,7 @@ class FinalAnswer(msgspec.Struct, frozen=True):
     code: str | None = None
     retry_after_seconds: float = 0.0
     dropped: str = ""
+    style: Style = Style.OPENAI
 
 
 def chosen(addresses: str, pick: str, request_id: bytes, splice: bytes = b"") -> bytes:
@@ -65,12 +78,6 @@ def chosen(addresses: str, pick: str, request_id: bytes, splice: bytes = b"") ->
 
 def words(answer: FinalAnswer, request_id: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """Status, headers and body. A client is asked to come back where that can help."""
-    error = {
-        "message": answer.message,
-        "type": _TYPES[answer.status],
-        "param": answer.param,
-        "code": answer.code,
-    }
     retry = answer.retry_after_seconds
     headers = [
         (b"content-type", b"application/json"),
@@ -82,7 +89,22 @@ def words(answer: FinalAnswer, request_id: bytes) -> tuple[int, list[tuple[bytes
     if retry > 0:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(retry))))
         headers.append((b"retry-after-ms", b"%d" % max(1, round(retry * 1000))))
-    return answer.status, headers, msgspec.json.encode({"error": error})
+    return answer.status, headers, _body(answer, request_id)
+
+
+def _body(answer: FinalAnswer, request_id: bytes) -> bytes:
+    if answer.style is Style.ANTHROPIC:
+        kind = _ANTHROPIC_TYPES.get(answer.status, "api_error")
+        told = {"type": kind, "message": answer.message}
+        name = request_id.decode(errors="replace")
+        return msgspec.json.encode({"type": "error", "error": told, "request_id": name})
+    error = {
+        "message": answer.message,
+        "type": _TYPES[answer.status],
+        "param": answer.param,
+        "code": answer.code,
+    }
+    return msgspec.json.encode({"error": error})
 
 
 def told(body: bytes, request_id: bytes) -> bytes:

@@ -10,25 +10,23 @@ from typing import Protocol, TypeAlias
 import msgspec
 
 from inferway.base.clock import Clock
-from inferway.picker import body, refusals, splice
+from inferway.picker import refusals
 from inferway.picker.answers import FinalAnswer
-from inferway.picker.flow import FlowGate
+from inferway.picker.apis import Call, Style, call_of
+from inferway.picker.holding import Holder
 from inferway.picker.listing import Listing
 from inferway.picker.machine import Callout, Malformed
-from inferway.picker.wishes import NO_WISHES, READ, Wishes, wishes_of
+from inferway.picker.reading import Notes, understand
 from inferway.scheduling.decision import Decision, Explanation, Refusal, RefusalReason
-from inferway.scheduling.flow.events import Refuse
+from inferway.scheduling.holding import Refuse
 from inferway.scheduling.pool import PoolScheduler
 from inferway.scheduling.request import Request, Rng
-from inferway.scheduling.rewrite import RewriteTable, StickyBy, draw
+from inferway.scheduling.rewrite import RewriteTable
 
 # One decision of this many is explained in the ring, besides those that ask for it.
 EXPLAIN_EVERY = 256
 # Client-chosen ids are repeated in a header; longer ones are cut.
 REQUEST_ID_BYTES_MAX = 256
-
-# How many milliseconds a request has waited in the picker, told to the client.
-QUEUE_HEADER = "x-llm-d-flow-queue-duration-ms"
 
 # Targets whose pool and kind of call are remembered; a query makes one more.
 ROUTES_MAX = 1024
@@ -71,10 +69,12 @@ class PoolRuntime:
     priorities: dict[str, int] = field(default_factory=dict)
     # Which models stand for which; None: each for itself.
     rewrites: RewriteTable | None = None
-    # Where requests wait while no endpoint can take them; None: they do not.
-    flow: FlowGate | None = None
+    # Where requests wait while the pool has no endpoint; None: they do not.
+    hold: Holder | None = None
     # Where requests wait for an adapter that is loaded for them; None: nowhere.
     adapters: Adapters | None = None
+    # Parsers of llm-d's configuration, where it lists some; none: whatever is understood is read.
+    parsers: tuple[str, ...] = ()
     # Headers that the pool's policy reads: the name in a callout, and in a request.
     declared: tuple[tuple[bytes, str], ...] = field(init=False)
 
@@ -99,7 +99,7 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     arrived: float = 0.0
 
 
-class Watcher(Protocol):
+class Watcher(Notes, Protocol):
     """Who wants to know what was decided; counts and keeps, must not wait."""
 
     def chosen(
@@ -118,10 +118,6 @@ class Watcher(Protocol):
 
     def explained(self, pick: str, request_id: bytes, explanation: Explanation) -> None:
         """A decision with its reasons."""
-        ...
-
-    def rewritten(self, rewrite: str, model: str, target: str) -> None:
-        """A rewrite's rule gave a request for one model to another, or to the same."""
         ...
 
 
@@ -171,7 +167,7 @@ class Later:
 
 
 class _Waiter:
-    """A request in the pool's queue: hears of the end of its waiting once, and answers."""
+    """A request in the hold queue: hears of the end of its waiting once, and answers."""
 
     def __init__(self, service: PickService, asked: Asked) -> None:
         self._service = service
@@ -188,14 +184,9 @@ class _Waiter:
         if self.leave is not None:
             self.leave()
 
-    def released(self, waited_seconds: float) -> None:
+    def released(self) -> None:
         reply = self._service.again(self._asked)
         if not isinstance(reply, Later):
-            if isinstance(reply, Chosen):
-                said = (QUEUE_HEADER, str(round(waited_seconds * 1000)))
-                reply = msgspec.structs.replace(
-                    reply, response_headers=(*reply.response_headers, said)
-                )
             self._done(reply)
             return
         # It waits on, for an adapter or for what the servers tell.
@@ -204,7 +195,7 @@ class _Waiter:
             self._done(reply.otherwise)
 
     def refused(self, refusal: Refuse) -> None:
-        self._done(self._service.not_let_go(refusal, self._asked))
+        self._done(self._service.hold_refused(refusal, self._asked.request_id))
 
 
 class _AdapterWaiter:
@@ -246,7 +237,7 @@ class PickService:
         self._prefix = prefix
         self._count = 0
         self._anonymous = 0
-        self._routes: dict[bytes, tuple[PoolRuntime, body.Call]] = {}
+        self._routes: dict[bytes, tuple[PoolRuntime, Call]] = {}
 
     @property
     def declared(self) -> frozenset[bytes]:
@@ -264,6 +255,18 @@ class PickService:
         if isinstance(found, FinalAnswer):
             return self._final(found, request_id, "unknown_pool", began)
         pool, kind = found
+        reply = self._routed(call, proxy, pool, kind, request_id, began)
+        return reply if kind.api.style is Style.OPENAI else _in_style(reply, kind.api.style)
+
+    def _routed(
+        self,
+        call: Callout,
+        proxy: str,
+        pool: PoolRuntime,
+        kind: Call,
+        request_id: bytes,
+        began: float,
+    ) -> Reply | Later:
         if not pool.synced:
             answer = FinalAnswer(
                 503,
@@ -274,38 +277,23 @@ class PickService:
             return self._final(answer, request_id, "not_ready", began)
         if kind.lists_models and call.method == b"GET" and pool.listing:
             return self._listed(pool, request_id)
-        table = pool.rewrites
-        parsed = body.parse(
-            kind, call.body, model_optional=table is not None and table.generic is not None
-        )
-        if isinstance(parsed, body.BadBody):
-            if call.body or call.method == b"POST":
-                bad = FinalAnswer(400, parsed.message, parsed.param, parsed.code)
-                return self._final(bad, request_id, "bad_request", began)
-            # A method that needs no body is the server's to answer.
-            parsed = body.Parsed()
-        wishes = NO_WISHES if READ.isdisjoint(call.headers) else wishes_of(call.headers)
-        request, cut = _request(call, parsed, pool, wishes), b""
-        if table is not None and (parsed.model or (kind.needed and call.body)):
-            request, cut = self._rewritten(table, request, request_id, call, wishes)
-        alias = parsed.model if cut else ""
+        read = understand(call, kind, pool, request_id, self._watcher)
+        if isinstance(read, FinalAnswer):
+            return self._final(read, request_id, "bad_request", began)
+        wishes = read.wishes
         asked = Asked(
             pool,
-            request,
+            read.request,
             request_id,
             proxy,
             wishes.explain,
-            cut,
-            alias,
+            read.splice,
+            read.alias,
             wishes.if_available,
             began,
         )
-        flow = pool.flow
-        if flow is not None:
-            if flow.credit > 0:
-                flow.credit -= 1
-            elif (waits := self._queued(flow, asked)) is not None:
-                return waits
+        if pool.hold is not None and not pool.hold.passing:
+            return self._held(pool.hold, asked)
         result = self._decide(asked, began)
         if isinstance(result, Chosen):
             return result
@@ -373,17 +361,15 @@ class PickService:
 
         return Later(start, Told(pool.listing.text, request_id))
 
-    def _queued(self, flow: FlowGate, asked: Asked) -> Reply | Later | None:
-        """Waits for its turn, or says why not; None: its turn is at once."""
+    def _held(self, hold: Holder, asked: Asked) -> Reply | Later:
+        """Waits for the pool's first endpoint, or says why not."""
         waiter = _Waiter(self, asked)
-        key = flow.enter(asked.request, waiter)
-        if key is None:
-            return None
+        key = hold.enter(asked.request.body_bytes, waiter)
         if isinstance(key, Refuse):
-            return self.not_let_go(key, asked)
+            return self.hold_refused(key, asked.request_id)
         # Who has entered waits, so that the other answer is never taken.
         otherwise = Refused(FinalAnswer(503, "The request was not held."), asked.request_id)
-        waiter.leave = partial(flow.leave, key)
+        waiter.leave = partial(hold.leave, key)
         return Later(waiter.start, otherwise, waiter.cancel)
 
     def again(self, asked: Asked) -> Reply | Later:
@@ -394,38 +380,16 @@ class PickService:
             return self._refused(asked, result, began)
         return result
 
-    def not_let_go(self, refusal: Refuse, asked: Asked) -> Reply:
+    def hold_refused(self, refusal: Refuse, request_id: bytes) -> Reply:
         """The final answer to a request that may not wait, or no longer."""
-        answer = refusals.waited(refusal)
-        return self._final(answer, asked.request_id, refusal.why.value, self._monotonic(), asked)
-
-    def _rewritten(
-        self,
-        table: RewriteTable,
-        request: Request,
-        request_id: bytes,
-        call: Callout,
-        wishes: Wishes,
-    ) -> tuple[Request, bytes]:
-        """The request for the model that stands for the one it names, and what to cut for it."""
-        rule = table.rule_for(request.model)
-        if rule is None:
-            return request, b""
-        model = draw(rule, _sticky_key(rule.sticky_by, request_id, wishes))
-        self._watcher.rewritten(rule.rewrite, request.model, model)
-        if model == request.model:
-            return request, b""
-        cut = splice.splice(call.body, model, named=bool(request.model))
-        if cut is None:
-            return request, b""
-        return msgspec.structs.replace(request, model=model), cut
+        return self._final(refusals.waited(refusal), request_id, refusal.why, self._monotonic())
 
     def malformed(self, problem: Malformed) -> Refused:
         """The last answer on a connection that can not go on."""
         self._watcher.refused("bad_request", 0.0, None)
         return Refused(FinalAnswer(problem.status, problem.message), b"")
 
-    def _find(self, target: bytes) -> tuple[PoolRuntime, body.Call] | FinalAnswer:
+    def _find(self, target: bytes) -> tuple[PoolRuntime, Call] | FinalAnswer:
         # /pick/{namespace}/{pool}{original path}
         pieces = target.split(b"/", 4)
         if len(pieces) < 4 or pieces[1] != b"pick":
@@ -441,7 +405,7 @@ class PickService:
                 f"This picker does not serve the pool {namespace}/{name}; it serves {mine}.",
                 code="unknown_pool",
             )
-        found = pool, body.call_of(path)
+        found = pool, call_of(path, pool.parsers)
         if len(target) <= ROUTE_BYTES_MAX:
             if len(self._routes) >= ROUTES_MAX:
                 self._routes.clear()
@@ -486,41 +450,19 @@ class PickService:
         return Refused(answer, request_id)
 
 
-def _request(call: Callout, parsed: body.Parsed, pool: PoolRuntime, wishes: Wishes) -> Request:
-    model, kind, prompt, salt = parsed.model, parsed.kind, parsed.prompt, parsed.salt
-    stream, most, size = parsed.stream, parsed.max_tokens, len(call.body)
-    if wishes is NO_WISHES and not pool.declared and call.subset is None:
-        return Request(model, kind, prompt, salt, stream, most, size)
-    headers = call.headers
-    objective = wishes.objective
-    return Request(
-        model,
-        kind,
-        prompt,
-        salt,
-        stream,
-        most,
-        size,
-        objective=objective,
-        fairness_id=wishes.fairness_id,
-        priority=pool.priorities.get(objective, 0) if objective else 0,
-        only=wishes.only,
-        headers={
-            name: headers[key].decode(errors="replace")
-            for key, name in pool.declared
-            if key in headers
-        },
-        ttl_seconds=wishes.ttl_seconds,
-        slo_ttft_ms=wishes.slo_ttft_ms,
-        slo_tpot_ms=wishes.slo_tpot_ms,
-        subset=None if call.subset is None else frozenset(call.subset),
-    )
+def _in_style(reply: Reply | Later, style: Style) -> Reply | Later:
+    """The same reply, now or later, with its final answer in the words of another API."""
 
+    def restyled(one: Reply) -> Reply:
+        if not isinstance(one, Refused):
+            return one
+        return Refused(msgspec.structs.replace(one.answer, style=style), one.request_id)
 
-def _sticky_key(by: StickyBy, request_id: bytes, wishes: Wishes) -> bytes:
-    """What decides about a target; a client that does not say it is a new one each time."""
-    if by is StickyBy.SESSION:
-        return wishes.session or request_id
-    if by is StickyBy.FAIRNESS_ID:
-        return wishes.fairness_id.encode() or request_id
-    return request_id
+    if not isinstance(reply, Later):
+        return restyled(reply)
+    later = reply
+
+    def start(done: Callable[[Reply], None]) -> bool:
+        return later.start(lambda one: done(restyled(one)))
+
+    return Later(start, restyled(later.otherwise), later.cancel)

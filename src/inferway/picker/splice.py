@@ -10,6 +10,8 @@ import re
 
 import msgspec
 
+from inferway.picker.body import form_model
+
 # A value in the header is JSON text in ASCII; names of models are far shorter.
 VALUE_BYTES_MAX = 1024
 
@@ -41,6 +43,14 @@ def splice(body: bytes, model: str, *, named: bool = False) -> bytes | None:
     else:
         begin, end = place
     return b"%d,%d,%b" % (begin, end, value)
+
+
+def splice_form(body: bytes, model: str) -> bytes | None:
+    """The same for a multipart form that has a field ``model``; None if that can't be."""
+    place = form_model(body)
+    if place is None or not model.isascii() or not model.isprintable():
+        return None
+    return b"%d,%d,%b" % (*place, model.encode()) if len(model) <= VALUE_BYTES_MAX else None
 
 
 def locate(body: bytes, *, named: bool = False) -> tuple[int, int] | None:

@@ -19,11 +19,21 @@ class Rng(Protocol):
 
 
 class ApiKind(StrEnum):
-    """Which OpenAI call it is; ``OTHER`` is anything whose cost is not understood."""
+    """Which call it is; ``OTHER`` is anything whose cost is not understood."""
 
     COMPLETIONS = "completions"
     CHAT = "chat"
+    RESPONSES = "responses"
+    MESSAGES = "messages"
+    GENERATE = "generate"
     EMBEDDINGS = "embeddings"
+    RERANK = "rerank"
+    SCORE = "score"
+    POOLING = "pooling"
+    # A prompt is made and no model runs.
+    RENDER = "render"
+    IMAGES = "images"
+    AUDIO = "audio"
     OTHER = "other"
 
 
@@ -58,3 +68,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     slo_tpot_ms: float = 0.0
     # "ip:port" or "ip" of the endpoints that the gateway leaves to choose from; None: all.
     subset: frozenset[str] | None = None
+    # Of the prompt so many bytes are no text: pictures in base64, token ids. ``counted_tokens`` are
+    # the prompt's tokens besides those of its text.
+    counted_bytes: int = 0
+    counted_tokens: float = 0.0

@@ -13,12 +13,12 @@ from inferway.base.clock import Clock
 from inferway.picker import refusals
 from inferway.picker.answers import FinalAnswer
 from inferway.picker.apis import Call, Style, call_of
-from inferway.picker.holding import Holder
+from inferway.picker.flow import FlowGate
 from inferway.picker.listing import Listing
 from inferway.picker.machine import Callout, Malformed
 from inferway.picker.reading import Notes, understand
 from inferway.scheduling.decision import Decision, Explanation, Refusal, RefusalReason
-from inferway.scheduling.holding import Refuse
+from inferway.scheduling.flow.events import Refuse
 from inferway.scheduling.pool import PoolScheduler
 from inferway.scheduling.request import Request, Rng
 from inferway.scheduling.rewrite import RewriteTable
@@ -27,6 +27,9 @@ from inferway.scheduling.rewrite import RewriteTable
 EXPLAIN_EVERY = 256
 # Client-chosen ids are repeated in a header; longer ones are cut.
 REQUEST_ID_BYTES_MAX = 256
+
+# How many milliseconds a request has waited in the picker, told to the client.
+QUEUE_HEADER = "x-llm-d-flow-queue-duration-ms"
 
 # Targets whose pool and kind of call are remembered; a query makes one more.
 ROUTES_MAX = 1024
@@ -69,8 +72,8 @@ class PoolRuntime:
     priorities: dict[str, int] = field(default_factory=dict)
     # Which models stand for which; None: each for itself.
     rewrites: RewriteTable | None = None
-    # Where requests wait while the pool has no endpoint; None: they do not.
-    hold: Holder | None = None
+    # Where requests wait while no endpoint can take them; None: they do not.
+    flow: FlowGate | None = None
     # Where requests wait for an adapter that is loaded for them; None: nowhere.
     adapters: Adapters | None = None
     # Parsers of llm-d's configuration, where it lists some; none: whatever is understood is read.
@@ -167,7 +170,7 @@ class Later:
 
 
 class _Waiter:
-    """A request in the hold queue: hears of the end of its waiting once, and answers."""
+    """A request in the pool's queue: hears of the end of its waiting once, and answers."""
 
     def __init__(self, service: PickService, asked: Asked) -> None:
         self._service = service
@@ -184,9 +187,14 @@ class _Waiter:
         if self.leave is not None:
             self.leave()
 
-    def released(self) -> None:
+    def released(self, waited_seconds: float) -> None:
         reply = self._service.again(self._asked)
         if not isinstance(reply, Later):
+            if isinstance(reply, Chosen):
+                said = (QUEUE_HEADER, str(round(waited_seconds * 1000)))
+                reply = msgspec.structs.replace(
+                    reply, response_headers=(*reply.response_headers, said)
+                )
             self._done(reply)
             return
         # It waits on, for an adapter or for what the servers tell.
@@ -195,7 +203,7 @@ class _Waiter:
             self._done(reply.otherwise)
 
     def refused(self, refusal: Refuse) -> None:
-        self._done(self._service.hold_refused(refusal, self._asked.request_id))
+        self._done(self._service.not_let_go(refusal, self._asked))
 
 
 class _AdapterWaiter:
@@ -292,8 +300,12 @@ class PickService:
             wishes.if_available,
             began,
         )
-        if pool.hold is not None and not pool.hold.passing:
-            return self._held(pool.hold, asked)
+        flow = pool.flow
+        if flow is not None:
+            if flow.credit > 0:
+                flow.credit -= 1
+            elif (waits := self._queued(flow, asked)) is not None:
+                return waits
         result = self._decide(asked, began)
         if isinstance(result, Chosen):
             return result
@@ -361,15 +373,17 @@ class PickService:
 
         return Later(start, Told(pool.listing.text, request_id))
 
-    def _held(self, hold: Holder, asked: Asked) -> Reply | Later:
-        """Waits for the pool's first endpoint, or says why not."""
+    def _queued(self, flow: FlowGate, asked: Asked) -> Reply | Later | None:
+        """Waits for its turn, or says why not; None: its turn is at once."""
         waiter = _Waiter(self, asked)
-        key = hold.enter(asked.request.body_bytes, waiter)
+        key = flow.enter(asked.request, waiter)
+        if key is None:
+            return None
         if isinstance(key, Refuse):
-            return self.hold_refused(key, asked.request_id)
+            return self.not_let_go(key, asked)
         # Who has entered waits, so that the other answer is never taken.
         otherwise = Refused(FinalAnswer(503, "The request was not held."), asked.request_id)
-        waiter.leave = partial(hold.leave, key)
+        waiter.leave = partial(flow.leave, key)
         return Later(waiter.start, otherwise, waiter.cancel)
 
     def again(self, asked: Asked) -> Reply | Later:
@@ -380,9 +394,10 @@ class PickService:
             return self._refused(asked, result, began)
         return result
 
-    def hold_refused(self, refusal: Refuse, request_id: bytes) -> Reply:
+    def not_let_go(self, refusal: Refuse, asked: Asked) -> Reply:
         """The final answer to a request that may not wait, or no longer."""
-        return self._final(refusals.waited(refusal), request_id, refusal.why, self._monotonic())
+        answer = refusals.waited(refusal)
+        return self._final(answer, asked.request_id, refusal.why.value, self._monotonic(), asked)
 
     def malformed(self, problem: Malformed) -> Refused:
         """The last answer on a connection that can not go on."""

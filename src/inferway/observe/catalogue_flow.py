@@ -5,13 +5,8 @@ Requests that pass while nothing is saturated are never asked about: they are in
 
 from __future__ import annotations
 
+from inferway.observe.catalogue_gie import QUEUE_DURATION_BUCKETS as QUEUE_BUCKETS
 from inferway.observe.metric import Family, Kind, Metric
-
-# From a turn of the event loop to the longest default wait.
-QUEUE_BUCKETS = (
-    *(1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
-    *(1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0),
-)
 
 _C, _G, _H = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
 _FLOW = ("fairness_id", "priority")

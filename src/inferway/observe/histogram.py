@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 
 from inferway.observe.metric import Distribution
 
@@ -20,10 +21,14 @@ class Histogram:
 
     def add(self, values: Sequence[float]) -> None:
         """Each of the values."""
-        counts, bounds = self.counts, self.bounds
-        for value in values:
-            counts[bisect_left(bounds, value)] += 1
+        counts = self.counts
+        for place in map(bisect_left, repeat(self.bounds), values):
+            counts[place] += 1
         self.sum += sum(values)
+
+    def add_zeros(self, count: int) -> None:
+        """Zero, this often."""
+        self.counts[0] += count
 
     def read(self) -> Distribution:
         """What stands there; the counts are shared, not copied."""
@@ -37,3 +42,11 @@ def total(histograms: Iterable[Histogram]) -> Distribution:
         return found[0].read()
     counts = [sum(column) for column in zip(*(h.counts for h in found), strict=True)]
     return Distribution(counts, sum(h.sum for h in found))
+
+
+def coarser(fine: Distribution, bounds: Sequence[float], wanted: Sequence[float]) -> Distribution:
+    """A distribution over ``bounds`` as one over ``wanted``, all of which are among them."""
+    counts = [0] * (len(wanted) + 1)
+    for bound, count in zip((*bounds, float("inf")), fine.counts, strict=True):
+        counts[bisect_left(wanted, bound)] += count
+    return Distribution(counts, fine.sum)

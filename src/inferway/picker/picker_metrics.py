@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
 
 from inferway.cluster.store import Key
-from inferway.observe.histogram import Histogram, total
+from inferway.observe.catalogue_gie import SCHEDULING_BUCKETS
+from inferway.observe.catalogue_own import DECISION_BUCKETS
+from inferway.observe.histogram import Histogram, coarser, total
 from inferway.observe.metric import Rows
 from inferway.picker.feedback import FeedbackService
 from inferway.picker.series import Series
-from inferway.picker.telemetry import Telemetry
+from inferway.picker.telemetry import SECONDS_BUCKETS, Telemetry
 
 
 class ScrapeView:
@@ -47,13 +49,18 @@ class PickerSource:
         t.count()
         pool = t.pool
         one = (pool,)
+        decisions = total((t.at_once, t.after_waiting))
         yield "inferway_picker_decisions_total", _labelled(pool, t.decisions)
-        yield "inferway_picker_decision_seconds", {one: t.seconds.read()}
+        yield (
+            "inferway_picker_decision_seconds",
+            {one: coarser(decisions, SECONDS_BUCKETS, DECISION_BUCKETS)},
+        )
         codes = {(pool, str(code)): count for code, count in t.finished.items()}
         yield "inferway_picker_requests_finished_total", codes
         yield "inferway_picker_requests_retried_total", {one: t.retried}
         yield "inferway_picker_usage_reports_total", {one: t.usages}
-        yield "inferway_picker_tokens_total", _labelled(pool, t.tokens)
+        tokens = {**t.tokens, "cached_predicted": round(t.predicted_tokens)}
+        yield "inferway_picker_tokens_total", _labelled(pool, tokens)
         yield "inferway_picker_reservations_released_total", _labelled(pool, t.released)
         yield from self._gauges()
         yield from self._decisions()
@@ -77,13 +84,16 @@ class PickerSource:
 
     def _decisions(self) -> Iterator[tuple[str, Rows]]:
         t = self._telemetry
+        fine = total((t.at_once, t.after_waiting))
+        decisions = coarser(fine, SECONDS_BUCKETS, SCHEDULING_BUCKETS)
         for prefix in ("inference_extension_", "llm_d_epp_"):
-            decisions = t.published_seconds.read()
             yield prefix + "scheduler_e2e_duration_seconds", {(): decisions}
             yield prefix + "prefix_indexer_size", {(): t.scheduler.prefixes.entries}
             yield prefix + "prefix_indexer_hit_ratio", {(): t.hit_ratio.read()}
             yield prefix + "prefix_indexer_hit_bytes", {(): t.hit_bytes.read()}
-        yield "llm_d_epp_request_processing_duration_seconds", {(): t.answer_seconds.read()}
+        fine = total((t.at_once, t.with_waiting))
+        answers = coarser(fine, SECONDS_BUCKETS, SCHEDULING_BUCKETS)
+        yield "llm_d_epp_request_processing_duration_seconds", {(): answers}
         attempts: dict[tuple[str, ...], float] = {}
         for (model, name, address), count in t.attempts.items():
             port = address.rpartition(":")[2]

@@ -7,7 +7,7 @@ counted as ``other``, for the life of the process, as the published pickers do i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import msgspec
 
@@ -51,6 +51,7 @@ class Series:
 
     __slots__ = (
         "answer_sizes",
+        "answers",
         "cached_tokens",
         "chosen",
         "duration",
@@ -80,37 +81,50 @@ class Series:
         self.tpot = Histogram(TPOT_BUCKETS)
         # Answers that came at once, and streamed ones.
         self.ttft = (Histogram(LATENCY_BUCKETS), Histogram(LATENCY_BUCKETS))
+        # In the order of ``ttft``.
+        self.answers = (Answers(self, streamed=False), Answers(self, streamed=True))
 
-    def took(self, events: Sequence[Finished], *, streamed: bool) -> None:
-        """Answers as proxies report them. Only what a server answered well is a time of its."""
+
+class Answers:
+    """Reports of one series that are not counted yet, streamed answers apart from the others."""
+
+    __slots__ = ("events", "series", "streamed")
+
+    def __init__(self, series: Series, *, streamed: bool) -> None:
+        self.series = series
+        self.streamed = streamed
+        self.events: list[Finished] = []
+
+    def count(self) -> None:
+        """Counts them. Only what a server answered well has times and sizes."""
+        series, events = self.series, self.events
+        self.events = []
+        series.ended += len(events)
         good = [e for e in events if 200 <= e.code < 300 and not e.failed]
-        failed = len([1 for e in events if e.code >= 400 or e.failed])
-        if failed:
-            self.errors["ModelServerError"] += failed
-        self.answer_sizes.add([e.answer_bytes for e in good if e.answer_bytes is not None])
-        self.duration.add([e.duration_seconds for e in good if e.duration_seconds is not None])
-        first = [e.first_byte_seconds for e in good if e.first_byte_seconds is not None]
-        self.ttft[streamed].add(first)
-        self.input_tokens.add([e.prompt_tokens for e in good if e.prompt_tokens > 0])
-        self.output_tokens.add([e.completion_tokens for e in good if e.completion_tokens > 0])
-        self.cached_tokens.add([e.cached_tokens for e in good if e.cached_tokens is not None])
-        self.ntpot.add(
-            [
-                e.duration_seconds / e.completion_tokens
-                for e in good
-                if e.completion_tokens > 0 and e.duration_seconds is not None
+        if len(good) < len(events):
+            failed = len([1 for e in events if e.code >= 400 or e.failed])
+            if failed:
+                series.errors["ModelServerError"] += failed
+        series.answer_sizes.add([e.answer_bytes for e in good if e.answer_bytes is not None])
+        series.input_tokens.add([e.prompt_tokens for e in good if e.prompt_tokens])
+        series.cached_tokens.add([e.cached_tokens for e in good if e.cached_tokens is not None])
+        series.output_tokens.add([e.completion_tokens for e in good if e.completion_tokens])
+        timed = [
+            (e.first_byte_seconds, e.last_byte_seconds, e.duration_seconds, e.completion_tokens)
+            for e in good
+            if e.first_byte_seconds is not None
+        ]
+        series.ttft[self.streamed].add([first for first, _, _, _ in timed])
+        whole = [(took, tokens) for _, _, took, tokens in timed if took is not None]
+        series.duration.add([took for took, _ in whole])
+        series.ntpot.add([took / tokens for took, tokens in whole if tokens])
+        if self.streamed:
+            gaps = [
+                (last - first) / (tokens - 1)
+                for first, last, _, tokens in timed
+                if tokens > 1 and last is not None
             ]
-        )
-        if streamed:
-            self.tpot.add(
-                [
-                    (e.last_byte_seconds - e.first_byte_seconds) / (e.completion_tokens - 1)
-                    for e in good
-                    if e.completion_tokens > 1
-                    and e.first_byte_seconds is not None
-                    and e.last_byte_seconds is not None
-                ]
-            )
+            series.tpot.add(gaps)
 
 
 class SeriesTable:

@@ -7,6 +7,8 @@ notes become counts in batches, which costs about one more.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from operator import sub
 
 from inferway.observe.catalogue_gie import (
     HIT_BYTES_BUCKETS,
@@ -16,10 +18,10 @@ from inferway.observe.catalogue_gie import (
 from inferway.observe.catalogue_own import DECISION_BUCKETS
 from inferway.observe.histogram import Histogram
 from inferway.picker.debug import DecisionRing
-from inferway.picker.series import Series, SeriesTable
+from inferway.picker.series import Answers, Series, SeriesTable
 from inferway.picker.service import Asked
 from inferway.scheduling.decision import Decision, Explanation
-from inferway.scheduling.events import Doubted, Event, Finished, ProxyGone, Tick
+from inferway.scheduling.events import Event, Finished, ProxyGone, Tick
 from inferway.scheduling.pool import PoolScheduler, Settled
 
 # Clients choose the names of models that a generic rule rewrites; the rest of them is one series.
@@ -35,6 +37,8 @@ ERROR_CODES = {
     "unknown_model": "BadConfiguration",
     "shed": "InferencePoolResourceExhausted",
 }
+# The bounds of our own metric and of the published ones, so that a time is looked up once for all.
+SECONDS_BUCKETS = tuple(sorted({*DECISION_BUCKETS, *SCHEDULING_BUCKETS}))
 OTHER_ERROR_CODE = "ServiceUnavailable"
 
 
@@ -46,9 +50,11 @@ class Telemetry:
         self.scheduler = scheduler
         self.ring = ring
         self.decisions: Counter[str] = Counter()
-        self.seconds = Histogram(DECISION_BUCKETS)
-        self.published_seconds = Histogram(SCHEDULING_BUCKETS)
-        self.answer_seconds = Histogram(SCHEDULING_BUCKETS)
+        # Time of decisions for requests that were answered at once, of those for requests that had
+        # waited, and from question to answer of the latter.
+        self.at_once = Histogram(SECONDS_BUCKETS)
+        self.after_waiting = Histogram(SECONDS_BUCKETS)
+        self.with_waiting = Histogram(SECONDS_BUCKETS)
         self.hit_ratio = Histogram(HIT_RATIO_BUCKETS)
         self.hit_bytes = Histogram(HIT_BYTES_BUCKETS)
         # (model, endpoint's name, its address) -> decisions for it.
@@ -58,15 +64,26 @@ class Telemetry:
         self.released: Counter[str] = Counter()
         self.tokens: Counter[str] = Counter()
         self.rewrites: Counter[tuple[str, str, str]] = Counter()
+        # Prompt tokens that the prefix index expected in caches.
+        self.predicted_tokens = 0.0
         self.usages = 0
         self.retried = 0
         self.table = SeriesTable()
+        # Those of requests that say nothing but the model, which most do.
+        self._plain: dict[str, Series] = {}
         self._known: dict[tuple[str, str, str, int], Series] = {}
-        # The series of each request under way, by pick id. As many as there are reservations.
-        self._open: dict[str, Series] = {}
-        # Series, slot, bytes of body, of prompt in cache, of prompt; time of decision and answer.
-        self._chosen: list[tuple[Series, int, int, int, int, float, float]] = []
-        self._settled: list[tuple[Event, list[Settled]]] = []
+        # Where the answer of each request under way is noted, by pick id. As many as there are
+        # reservations.
+        self._open: dict[str, Answers] = {}
+        # Series, slot; bytes of body, of prompt in cache, of prompt; when the decision began and
+        # ended and the question came.
+        self._chosen: list[tuple[Series, int, int, int, int, float, float, float]] = []
+        # Reports of requests that nothing else is known of any more.
+        self._strangers: list[Finished] = []
+        # Reports that are not counted, here and in the series.
+        self._ends = 0
+        # Prompt tokens of an answer, and which share of them was expected in a cache.
+        self._hits: list[tuple[int, float]] = []
 
     # -- hot path --------------------------------------------------------------------------
 
@@ -75,9 +92,13 @@ class Telemetry:
     ) -> None:
         """A server was chosen; the decision began and ended at these times."""
         request = asked.request
-        names = (asked.alias or request.model, request.model, request.fairness_id, request.priority)
-        series = self._known.get(names) or self._learn(names)
-        self._open[pick] = series
+        model, alias = request.model, asked.alias
+        if alias or request.fairness_id or request.priority:
+            names = (alias or model, model, request.fairness_id, request.priority)
+            series = self._known.get(names) or self._learn(names)
+        else:
+            series = self._plain.get(model) or self._learn((model, model, "", 0))
+        self._open[pick] = series.answers[request.stream]
         self._chosen.append(
             (
                 series,
@@ -85,8 +106,9 @@ class Telemetry:
                 request.body_bytes,
                 decision.matched_bytes,
                 len(request.prompt),
-                ended - began,
-                ended - asked.arrived,
+                began,
+                ended,
+                asked.arrived,
             )
         )
         if len(self._chosen) >= NOTES_MAX:
@@ -95,8 +117,7 @@ class Telemetry:
     def refused(self, outcome: str, seconds: float, asked: Asked | None) -> None:
         """The picker gave the final answer itself; ``asked`` as far as it was understood."""
         self.decisions[outcome] += 1
-        self.seconds.add((seconds,))
-        self.answer_seconds.add((seconds,))
+        self.at_once.add((seconds,))
         if outcome == "unknown_pool":
             return
         if asked is None:
@@ -130,17 +151,42 @@ class Telemetry:
 
     def settled(self, event: Event, ended: list[Settled]) -> None:
         """Requests that have ended. Usage counts although the reservation was released before."""
-        if ended or isinstance(event, Finished):
-            self._settled.append((event, ended))
-            if len(self._settled) < NOTES_MAX:
-                return
-        elif not isinstance(event, Tick):
+        if isinstance(event, Finished):
+            found = self._strangers
+            for one in ended:
+                answers = self._open.pop(one.reservation.pick, None)
+                if one.event is not event:
+                    self._let_go(one, answers)
+                    continue
+                taken = one.reservation
+                if taken.matched_bytes:
+                    share = taken.matched_bytes / taken.prompt_bytes
+                    self._hits.append((event.prompt_tokens, share))
+                self.released["finished"] += 1
+                if answers is not None:
+                    found = answers.events
+            found.append(event)
+            self._ends += 1
+            if self._ends >= NOTES_MAX:
+                self.count()
             return
-        self.count()
+        for one in ended:
+            self._let_go(one, self._open.pop(one.reservation.pick, None))
+        if isinstance(event, Tick):
+            self.count()
+
+    def _let_go(self, one: Settled, answers: Answers | None) -> None:
+        """A request whose end nobody told."""
+        self.released["proxy_gone" if isinstance(one.event, ProxyGone) else "expired"] += 1
+        if answers is not None:
+            answers.series.ended += 1
 
     def _learn(self, names: tuple[str, str, str, int]) -> Series:
         series = self.table.series(*names)
-        if len(self._known) < KNOWN_NAMES_MAX:
+        if names[0] == names[1] and names[2:] == ("", 0):
+            if len(self._plain) < KNOWN_NAMES_MAX:
+                self._plain[names[0]] = series
+        elif len(self._known) < KNOWN_NAMES_MAX:
             self._known[names] = series
         return series
 
@@ -150,66 +196,60 @@ class Telemetry:
         """Makes counts of all notes. To be called before an endpoint leaves the pool too."""
         if self._chosen:
             self._count_chosen()
-        if self._settled:
-            self._count_settled()
+        if self._ends:
+            self._ends = 0
+            for series in self.table:
+                for answers in series.answers:
+                    if answers.events:
+                        self._count_finished(answers.events)
+                        answers.count()
+            self._count_finished(self._strangers)
+            self._strangers.clear()
+            self.predicted_tokens += sum([tokens * share for tokens, share in self._hits])
+            self._hits.clear()
 
     def _count_chosen(self) -> None:
         notes, self._chosen = self._chosen, []
-        columns = self.scheduler.columns
+        serieses, slots, sizes, matched, prompts, began, ended, arrived = zip(*notes, strict=True)
         self.decisions["chosen"] += len(notes)
-        sizes: dict[Series, list[int]] = {}
-        for series, slot, size, *_ in notes:
-            self.attempts[series.names.target, columns.name[slot], columns.address[slot]] += 1
-            sizes.setdefault(series, []).append(size)
-        for series, found in sizes.items():
+        columns = self.scheduler.columns
+        for series, found in _by_series(serieses, slots).items():
             series.chosen += len(found)
+            for slot, count in Counter(found).items():
+                name = (series.names.target, columns.name[slot], columns.address[slot])
+                self.attempts[name] += count
+        for series, found in _by_series(serieses, sizes).items():
             series.sizes.add(found)
-        prompts = [(note[3], note[4]) for note in notes if note[4]]
-        self.hit_bytes.add([matched for matched, _ in prompts])
-        self.hit_ratio.add([matched / size for matched, size in prompts])
-        seconds = [note[5] for note in notes]
-        self.seconds.add(seconds)
-        self.published_seconds.add(seconds)
-        self.answer_seconds.add([note[6] for note in notes])
+        hits = [(hit, size) for hit, size in zip(matched, prompts, strict=True) if hit]
+        self.hit_bytes.add([hit for hit, _ in hits])
+        self.hit_ratio.add([hit / size for hit, size in hits])
+        misses = len(prompts) - prompts.count(0) - len(hits)
+        self.hit_bytes.add_zeros(misses)
+        self.hit_ratio.add_zeros(misses)
+        if began == arrived:
+            self.at_once.add(list(map(sub, ended, began)))
+            return
+        times = list(zip(began, ended, arrived, strict=True))
+        self.at_once.add([end - begin for begin, end, came in times if came == begin])
+        waited = [(end - begin, end - came) for begin, end, came in times if came != begin]
+        self.after_waiting.add([decision for decision, _ in waited])
+        self.with_waiting.add([whole for _, whole in waited])
 
-    def _count_settled(self) -> None:
-        notes, self._settled = self._settled, []
-        answers: dict[tuple[Series, bool], list[Finished]] = {}
-        for event, ended in notes:
-            prompt_tokens = 0
-            if isinstance(event, Finished):
-                self._count_finished(event)
-                prompt_tokens = event.prompt_tokens
-            for one in ended:
-                taken = one.reservation
-                self.released[_reason(one.event)] += 1
-                if prompt_tokens and taken.prompt_bytes:
-                    share = taken.matched_bytes / taken.prompt_bytes
-                    self.tokens["cached_predicted"] += round(prompt_tokens * share)
-                series = self._open.pop(taken.pick, None)
-                if series is None:
-                    continue
-                series.ended += 1
-                if isinstance(event, Finished):
-                    answers.setdefault((series, taken.stream), []).append(event)
-        for (series, streamed), events in answers.items():
-            series.took(events, streamed=streamed)
-
-    def _count_finished(self, event: Finished) -> None:
-        self.finished[event.code] += 1
-        if event.attempts > 1:
-            self.retried += 1
-        if event.prompt_tokens or event.completion_tokens:
-            self.usages += 1
-            self.tokens["prompt"] += event.prompt_tokens
-            self.tokens["completion"] += event.completion_tokens
-            self.tokens["cached"] += event.cached_tokens or 0
+    def _count_finished(self, events: list[Finished]) -> None:
+        self.finished.update([e.code for e in events])
+        self.retried += len([1 for e in events if e.attempts > 1])
+        used = [e for e in events if e.prompt_tokens or e.completion_tokens]
+        self.usages += len(used)
+        self.tokens["prompt"] += sum([e.prompt_tokens for e in used])
+        self.tokens["completion"] += sum([e.completion_tokens for e in used])
+        self.tokens["cached"] += sum([e.cached_tokens or 0 for e in used])
 
 
-def _reason(event: Event) -> str:
-    if isinstance(event, Finished):
-        return "finished"
-    if isinstance(event, ProxyGone):
-        return "proxy_gone"
-    assert isinstance(event, Tick | Doubted)
-    return "expired"
+def _by_series(serieses: Sequence[Series], values: Sequence[int]) -> Mapping[Series, Sequence[int]]:
+    """The values by their series; most often there is one."""
+    if len(set(serieses)) == 1:
+        return {serieses[0]: values}
+    found: dict[Series, list[int]] = {}
+    for series, value in zip(serieses, values, strict=True):
+        found.setdefault(series, []).append(value)
+    return found

@@ -5,7 +5,7 @@ Requests that pass while nothing is saturated are never asked about: they are in
 
 from __future__ import annotations
 
-from inferway.observe.catalogue_gie import QUEUE_DURATION_BUCKETS as QUEUE_BUCKETS
+from inferway.observe.catalogue_gie import QUEUE_DURATION_BUCKETS
 from inferway.observe.metric import Family, Kind, Metric
 
 _C, _G, _H = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
@@ -45,9 +45,11 @@ FLOW: tuple[Metric, ...] = (
         _H,
         (*_FLOW, "outcome", *_ONE),
         _WAITED,
-        QUEUE_BUCKETS,
+        QUEUE_DURATION_BUCKETS,
     ),
-    _gie("request_queue_duration_seconds", _H, (*_FLOW, "outcome"), _WAITED, QUEUE_BUCKETS),
+    _gie(
+        "request_queue_duration_seconds", _H, (*_FLOW, "outcome"), _WAITED, QUEUE_DURATION_BUCKETS
+    ),
     _llm_d("requests_total", _C, ("outcome", *_BAND), "Requests that came to the queue."),
     _llm_d("queue_size", _G, (*_FLOW, *_ONE), _SIZE),
     _gie("queue_size", _G, _FLOW, _SIZE),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from inferway.observe.catalogue_flow import QUEUE_BUCKETS
+from inferway.observe.catalogue_gie import QUEUE_DURATION_BUCKETS
 from inferway.observe.histogram import Histogram
 from inferway.scheduling.flow.events import DISPATCHED
 from inferway.scheduling.request import Request
@@ -39,7 +39,7 @@ class FlowCounts:
         if found is None:
             if len(self.seconds) >= SERIES_MAX:
                 key = OTHER, 0, outcome
-            found = self.seconds.setdefault(key, Histogram(QUEUE_BUCKETS))
+            found = self.seconds.setdefault(key, Histogram(QUEUE_DURATION_BUCKETS))
         found.add([seconds])
 
     def flow(self, fairness_id: str) -> str:

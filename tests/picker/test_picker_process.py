@@ -31,7 +31,7 @@ DEADLINE_SECONDS = 5.0
 async def picker_for(*servers: str, extra: tuple[str, ...] = ()) -> AsyncIterator[Picker]:
     argv = ["--pool-name", "p", "--pool-namespace", "ns", "--bind-address", "127.0.0.1"]
     argv += ["--endpoints", ",".join(servers), "--pick-port", "0", "--feedback-port", "0"]
-    argv += ["--grpc-health-port", "0", "--metrics-port", "0", *extra]
+    argv += ["--grpc-port", "0", "--grpc-health-port", "0", "--metrics-port", "0", *extra]
     picker = Picker(flags.parse(argv, {}), CostPolicy, SystemClock(), "test")
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
@@ -211,6 +211,7 @@ async def test_a_hung_server_holds_back_only_itself() -> None:
 @pytest.mark.parametrize(
     ("flag", "port"),
     [
+        ("--grpc-port", "grpc"),
         ("--pick-port", "pick"),
         ("--feedback-port", "feedback"),
         ("--grpc-health-port", "health"),
@@ -242,7 +243,7 @@ async def test_health_by_name() -> None:
             assert await state("") == b"\x08\x01"
             assert await state("readiness") == b"\x08\x01"
             assert await state("liveness") == b"\x08\x01"
-            assert await state(health.EXT_PROC_SERVICE) == b"\x08\x02"
+            assert await state(health.EXT_PROC_SERVICE) == b"\x08\x01"
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await state("nonsense")
             assert caught.value.code() == grpc.StatusCode.NOT_FOUND

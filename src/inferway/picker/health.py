@@ -16,7 +16,7 @@ SERVICE = "grpc.health.v1.Health"
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
 EXT_PROC_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 LIVE_NAMES = frozenset({"liveness"})
-READY_NAMES = frozenset({"", "readiness", "inference-extension"})
+READY_NAMES = frozenset({"", "readiness", "inference-extension", EXT_PROC_SERVICE})
 # How often a watching client is told of a change at the latest.
 WATCH_SECONDS = 1.0
 _NAME_BYTES_MAX = 127
@@ -34,9 +34,6 @@ class HealthService:
             return SERVING
         if name in READY_NAMES:
             return SERVING if self._ready() else NOT_SERVING
-        if name == EXT_PROC_SERVICE:
-            # The Endpoint Picker Protocol has no listener in this picker.
-            return NOT_SERVING
         return SERVICE_UNKNOWN
 
     async def check(self, name: str, context: Any) -> int:

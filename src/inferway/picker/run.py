@@ -23,6 +23,7 @@ from inferway.observe.exposition import Exposition
 from inferway.picker import admin, feedback, health, routing
 from inferway.picker.debug import DecisionRing
 from inferway.picker.doorway import PickServer
+from inferway.picker.extproc import serving
 from inferway.picker.families import metric_families
 from inferway.picker.flags import Options
 from inferway.picker.picker_metrics import ProcessSource
@@ -70,6 +71,11 @@ class Picker:
             first.settle if len(self.pools) == 1 else partial(routing.settle, self.pools)
         )
         self.callout = PickServer(self.service, self.settle)
+        self._health = health.HealthService(lambda: not self.not_ready())
+        policies = {f"{p.key.namespace}/{p.key.name}": p.scheduler.policy for p in self.pools}
+        self.ext_proc = serving.server(
+            options, policies, self.service.answer, self.settle, self._health
+        )
         self.ports: dict[str, int] = {}
         self._draining = False
 
@@ -91,6 +97,7 @@ class Picker:
                 place = f"{address}:{self.ports['metrics']}/{self._identity}"
             for pool in self.pools:
                 work += pool.start(tasks, client, place)
+            self.ext_proc.begin(tasks)
             await stop.wait()
             self._draining = True
             if client is not None:
@@ -98,6 +105,7 @@ class Picker:
             for pool in self.pools:
                 pool.stop()
             await self.callout.drain()
+            await self.ext_proc.stop(serving.drain_seconds(self._options))
             for task in work:
                 task.cancel()
 
@@ -112,12 +120,13 @@ class Picker:
         placement_peers.add_route(app, {pool.key: pool.placement.peers for pool in self.pools})
         runner = web.AppRunner(app, access_log=None)
         logs = feedback.server(reports)
-        checks = health.server(health.HealthService(lambda: not self.not_ready()))
+        checks = health.server(self._health)
         await runner.setup()
         try:
             await self._listen(address, runner, logs, checks)
             yield
         finally:
+            await self.ext_proc.stop(0)
             await logs.stop(FEEDBACK_GRACE_SECONDS)
             await checks.stop(0)
             await runner.cleanup()
@@ -135,6 +144,8 @@ class Picker:
             ):
                 self.ports[name] = server.add_insecure_port(f"{_host(address)}:{o.number(flag)}")
                 await server.start()
+            at = f"{_host(address)}:{o.number('grpc-port')}"
+            self.ports["grpc"] = await self.ext_proc.listen(at)
             await self.callout.listen_tcp(address, o.number("pick-port"))
             self.ports["pick"] = self.callout.port
             if o.text("pick-socket"):

@@ -63,7 +63,7 @@ class ExtProcServer:
         self._pools = dict(pools)
         self._first = next(iter(self._pools.values()))
         self._ask = ask
-        self._settle = settle
+        self.settle = settle
         self._health = health
         self._options = options
         self.room = Room(BODIES_BYTES_MAX)
@@ -126,7 +126,7 @@ class ExtProcServer:
         machine = ExtProcMachine(self._settings(context), self.room)
         self.streams += 1
         try:
-            await ExtProcStream(machine, self._ask, self._settle, context, self._group).run()
+            await ExtProcStream(machine, self._ask, self.settle, context, self._group).run()
         finally:
             self.streams -= 1
 

@@ -57,6 +57,8 @@ TEXT = {"type": "text", "text": "what is it?"}
          len(GIF), 2.0),
         ([url("image_url", f"data:image/jpeg;base64,{JPEG}")], len(JPEG), 4.5),
         ([{"type": "input_image", "image_url": "https://example.com/a"}], 0, PICTURE_TOKENS),
+        ([{"type": "document", "source": {"type": "base64", "data": SOUND}}], len(SOUND),
+         PICTURE_TOKENS),
         ([url("video_url", "https://example.com/a.mp4")], 0, FILM_TOKENS),
         ([{"type": "input_audio", "input_audio": {"data": SOUND, "format": "wav"}}],
          len(SOUND), len(SOUND) * 0.75 / 32_000 * SOUND_TOKENS_PER_SECOND),
@@ -81,6 +83,7 @@ def test_parts(parts: list[Any], size: int, tokens: float) -> None:
             {"messages": [{"role": "user", "content": "[1] [2] [3]" * ARRAYS_MAX}]}
         ).encode(),
         json.dumps({"tools": [{"type": "image"}], "messages": [{"content": "x"}]}).encode(),
+        chat({"type": "text", "text": 'see {"a": "image"} and {"imagery": 1}'}),
         chat(TEXT, tools=[{"type": "function", "enum": ["image"]}]),
     ],
 )

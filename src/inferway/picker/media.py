@@ -1,9 +1,9 @@
 """Pictures, sound and films in a chat's content parts: how many bytes and tokens they stand for.
 
-They lie in the raw messages as base64 or as addresses, so the prefix hash has them anyway. Here
-is what the token estimate needs, found by looking for keys and without decoding the JSON. The
-estimates are those of llm-d: a picture has a token per 1024 pixels and is 640 x 360 where its size
-is not known, a film has two such pictures each second.
+They lie in the raw messages as base64 or as addresses, so the prefix hash has them anyway. Here is
+what the token estimate needs, found by looking for the braces of parts and without decoding the
+JSON. The estimates are those of llm-d: a picture has a token per 1024 pixels and is 640 x 360 where
+its size is not known, a film has two such pictures each second.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import re
 from struct import unpack_from
 from typing import NamedTuple
 
-# Parts that are looked at; a request with more is estimated by these.
-PARTS_MAX = 256
-# Arrays in a chat that are looked at before all of it is searched for parts.
+# Braces that are looked at; a request with more is estimated by these.
+BRACES_MAX = 1024
+# Brackets before the first array of parts that are looked at, before it is searched by name.
 ARRAYS_MAX = 32
 PIXELS_PER_TOKEN = 1024
 PICTURE_PIXELS = 640 * 360
+# Nobody's model takes a longer side; a forged head must not count for the whole pool.
+SIDE_PIXELS_MAX = 16_384
 FILM_SECONDS = 10.0
 FILM_PICTURES_PER_SECOND = 2.0
 FILM_TOKENS = FILM_SECONDS * FILM_PICTURES_PER_SECOND * PICTURE_PIXELS / PIXELS_PER_TOKEN
@@ -26,18 +28,21 @@ FILM_TOKENS = FILM_SECONDS * FILM_PICTURES_PER_SECOND * PICTURE_PIXELS / PIXELS_
 SOUND_TOKENS_PER_SECOND = 25.0
 SOUND_BYTES_PER_SECOND = 32_000
 SOUND_SECONDS = 10.0
+SOUND_SECONDS_MAX = 3600.0
 # So much of a picture has its size in nearly every file; base64 makes four of three bytes.
 PICTURE_HEAD_BYTES = 6 * 1024
-# A text under the key "data" that is shorter than this is no picture.
-DATA_BYTES_MIN = 64
+# What a part is called before its content begins is shorter than this.
+PART_HEAD_BYTES = 256
 
 _CONTENT_ARRAY = re.compile(rb'"content"[ \t\r\n]*:[ \t\r\n]*\Z')
-_TYPE = b'"type"'
+_CONTENT = b'"content"'
+_CONTENT_BYTES = 24
+# The type of a part or, where a client sorts its keys, the name of its content.
 _PART = re.compile(
-    rb'[ \t\r\n]*:[ \t\r\n]*"(?:input_)?(image|audio|video)(?:_url|_embeds)?"', re.DOTALL
+    rb'\{[ \t\r\n]*"(?:type"[ \t\r\n]*:[ \t\r\n]*")?(?:input_)?'
+    rb'(image|audio|video|file|document|source)(?:_url|_embeds)?"'
 )
-_DATA = b'"data"'
-_DATA_VALUE = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*"')
+_DATA = re.compile(rb'"data"[ \t\r\n]*:[ \t\r\n]*"')
 _INLINE = b";base64,"
 
 
@@ -57,40 +62,20 @@ def media_of(body: bytes, key: bytes = b'"messages"') -> Media:
     A body whose messages have plain texts only costs little more than a search for one byte.
     """
     at = _first_part(body, body.find(key))
-    if at < 0:
-        return NO_MEDIA
-    pictures = sounds = films = 0
-    for _ in range(PARTS_MAX):
-        at = body.find(_TYPE, at)
+    size, tokens = 0, 0.0
+    for _ in range(BRACES_MAX):
+        at = body.find(b"{", at) if at >= 0 else -1
         if at < 0:
             break
-        at += len(_TYPE)
         part = _PART.match(body, at)
         if part is None:
+            at += 1
             continue
-        kind = part[1]
-        if kind == b"image":
-            pictures += 1
-        elif kind == b"audio":
-            sounds += 1
-        else:
-            films += 1
-    if not (pictures or sounds or films):
-        return NO_MEDIA
-    inline = _inline(body)
-    size = sum(end - begin for begin, end in inline)
-    tokens = films * FILM_TOKENS
-    # In what order the parts came is not known, so the first payloads count as pictures.
-    sized = [found for begin, end in inline if (found := picture_pixels(body[begin:end]))]
-    unsized = max(0, pictures - len(sized))
-    pixels = sum(sized[:pictures]) + unsized * PICTURE_PIXELS
-    tokens += pixels / PIXELS_PER_TOKEN
-    if sounds:
-        heard = [end - begin for begin, end in inline if not picture_pixels(body[begin:end])]
-        seconds = [min(one * 0.75 / SOUND_BYTES_PER_SECOND, 3600.0) for one in heard[:sounds]]
-        seconds += [SOUND_SECONDS] * (sounds - len(seconds))
-        tokens += sum(seconds) * SOUND_TOKENS_PER_SECOND
-    return Media(size, tokens)
+        begin, end = _payload(body, part.end())
+        size += end - begin
+        tokens += _tokens(part[1], body, begin, end)
+        at = end
+    return Media(size, tokens) if tokens else NO_MEDIA
 
 
 def _first_part(body: bytes, at: int) -> int:
@@ -99,50 +84,41 @@ def _first_part(body: bytes, at: int) -> int:
         at = body.find(b"[", at + 1)
         if at < 0:
             return -1
-        if body.rfind(b'"content"', max(0, at - 24), at) >= 0 and _CONTENT_ARRAY.search(
-            body, max(0, at - 24), at
-        ):
+        near = max(0, at - _CONTENT_BYTES)
+        if body.find(_CONTENT, near, at) >= 0 and _CONTENT_ARRAY.search(body, near, at):
             return at
     # Much text with brackets: look for what every part has.
-    return body.find(_TYPE, at)
+    return body.rfind(b"{", 0, max(0, body.find(b'"type"', at)))
 
 
-def _inline(body: bytes) -> list[tuple[int, int]]:
-    """Begin and end of what is inside the body as base64."""
-    found: list[tuple[int, int]] = []
-    at = 0
-    while len(found) < PARTS_MAX:
-        at = body.find(_INLINE, at)
-        if at < 0:
-            break
-        begin = at + len(_INLINE)
-        at = body.find(b'"', begin)
-        if at < 0:
-            break
-        found.append((begin, at))
-    at = 0
-    while len(found) < PARTS_MAX:
-        at = body.find(_DATA, at)
-        if at < 0:
-            break
-        at += len(_DATA)
-        value = _DATA_VALUE.match(body, at)
+def _payload(body: bytes, at: int) -> tuple[int, int]:
+    """Begin and end of the base64 of a part whose head begins at ``at``; empty if it has none."""
+    begin = body.find(_INLINE, at, at + PART_HEAD_BYTES)
+    if begin >= 0:
+        begin += len(_INLINE)
+    else:
+        value = _DATA.search(body, at, at + PART_HEAD_BYTES)
         if value is None:
-            continue
-        end = body.find(b'"', value.end())
-        if end < 0:
-            break
-        if end - value.end() >= DATA_BYTES_MIN and not body.startswith(b"data:", value.end()):
-            found.append((value.end(), end))
-        at = end
-    return found
+            return at, at
+        begin = value.end()
+    end = body.find(b'"', begin)
+    return begin, end if end >= 0 else len(body)
+
+
+def _tokens(kind: bytes, body: bytes, begin: int, end: int) -> float:
+    if kind == b"video":
+        return FILM_TOKENS
+    if kind == b"audio":
+        seconds = (end - begin) * 0.75 / SOUND_BYTES_PER_SECOND if end > begin else SOUND_SECONDS
+        return min(seconds, SOUND_SECONDS_MAX) * SOUND_TOKENS_PER_SECOND
+    pixels = picture_pixels(body[begin : min(end, begin + PICTURE_HEAD_BYTES)])
+    return (pixels or PICTURE_PIXELS) / PIXELS_PER_TOKEN
 
 
 def picture_pixels(text: bytes) -> int:
     """Pixels of a picture (PNG, GIF, JPEG) from its base64, or 0 if that is not seen."""
-    head = text[: PICTURE_HEAD_BYTES // 4 * 4]
     try:
-        data = binascii.a2b_base64(head)
+        data = binascii.a2b_base64(text[: PICTURE_HEAD_BYTES // 4 * 4])
     except binascii.Error:
         return 0
     if data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) >= 24:
@@ -153,8 +129,7 @@ def picture_pixels(text: bytes) -> int:
         height, width = _jpeg_size(data)
     else:
         return 0
-    # Nobody's model takes a side of more; a forged head must not count for the whole pool.
-    return int(min(width, 16_384) * min(height, 16_384))
+    return int(min(width, SIDE_PIXELS_MAX) * min(height, SIDE_PIXELS_MAX))
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:

@@ -49,7 +49,7 @@ class CostParts:
 
 def prompt_tokens(request: Request, snapshot: Snapshot) -> float:
     """Estimated tokens of the whole prompt."""
-    return len(request.prompt) / snapshot.ratios.bytes_per_token(request.model)
+    return len(request.prompt) / snapshot.ratios.per_token(request)
 
 
 def costs(
@@ -65,7 +65,7 @@ def costs(
         return _products(request, snapshot, slots, matched, now)
     c = snapshot.columns
     size = len(request.prompt)
-    tokens_per_byte = 1.0 / snapshot.ratios.bytes_per_token(request.model)
+    tokens_per_byte = 1.0 / snapshot.ratios.per_token(request)
     growth = snapshot.rates.step_growth_seconds() * expected_output(request, snapshot)
     service = snapshot.usual.service_seconds
     # Columns in local names: this loop is most of a decision among many endpoints.
@@ -104,7 +104,7 @@ def _products(
     c = snapshot.columns
     adapter = request.model in snapshot.models.parents
     size = len(request.prompt)
-    tokens_per_byte = 1.0 / snapshot.ratios.bytes_per_token(request.model)
+    tokens_per_byte = 1.0 / snapshot.ratios.per_token(request)
     result = []
     for slot in slots:
         tokens = c.in_flight_tokens[slot] + (size - matched.get(slot, 0)) * tokens_per_byte
@@ -141,7 +141,7 @@ def parts(
     """The same cost as ``costs``, taken apart for people."""
     c = snapshot.columns
     per_token = c.prefill_seconds_per_token[slot]
-    ratio = snapshot.ratios.bytes_per_token(request.model)
+    ratio = snapshot.ratios.per_token(request)
     uncached = (len(request.prompt) - matched_bytes) / ratio
     adapter_seconds = (
         snapshot.lora.wait_seconds(slot, request.model, snapshot.usual.service_seconds)

@@ -38,7 +38,7 @@ class CostPolicy:
             rest = _best(values)
             order += [slots[i] for i in rest if i != first][: ENDPOINTS_NAMED_MAX - 1]
         size = len(request.prompt)
-        tokens = size / snapshot.ratios.bytes_per_token(request.model) if size else 0.0
+        tokens = size / snapshot.ratios.per_token(request) if size else 0.0
         return Decision(order, matched.get(order[0], 0), tokens, blocks, values[first])
 
     def placed(self, request: Request, decision: Decision) -> None:

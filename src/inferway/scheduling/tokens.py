@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inferway.scheduling.request import Request
+
 # What English text and the reference pickers assume until something is known.
 BYTES_PER_TOKEN_PRIOR = 4.0
 # A ratio outside of this is a client that counts differently, such as images sent as base64.
@@ -25,6 +27,14 @@ class TokenRatios:
     def bytes_per_token(self, model: str) -> float:
         """The ratio to use."""
         return self._ratio.get(model, BYTES_PER_TOKEN_PRIOR)
+
+    def per_token(self, request: Request) -> float:
+        """Bytes per token of one prompt: what in it is no text has been counted already."""
+        ratio = self._ratio.get(request.model, BYTES_PER_TOKEN_PRIOR)
+        if not request.counted_tokens:
+            return ratio
+        size = len(request.prompt)
+        return size / ((size - request.counted_bytes) / ratio + request.counted_tokens)
 
     def learn(self, model: str, prompt_bytes: int, prompt_tokens: int) -> None:
         """One request's prompt in bytes of raw JSON and in the server's tokens."""

@@ -52,7 +52,7 @@ class Context:
     def prompt_tokens(self) -> float:
         """Estimated tokens of the prompt, by the ratio learned from usage (4 bytes at first)."""
         size = len(self.request.prompt)
-        return size / self.snapshot.ratios.bytes_per_token(self.request.model) if size else 0.0
+        return size / self.snapshot.ratios.per_token(self.request) if size else 0.0
 
 
 class Placed(NamedTuple):
@@ -198,7 +198,7 @@ class MediaProducer(Plugin):
 
 def bytes_per_token(context: Context) -> float:
     """The ratio of the request's model."""
-    return context.snapshot.ratios.bytes_per_token(context.request.model)
+    return context.snapshot.ratios.per_token(context.request)
 
 
 def spread(values: list[float]) -> list[float]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from inferway.scheduling.config_reader import Reader, unknown
-from inferway.scheduling.plugins.base import Decider, Plugin
+from inferway.scheduling.plugins.base import Plugin
 from inferway.scheduling.plugins.registry import DEFAULT_PRODUCERS
 from inferway.scheduling.plugins.types import (
     Data,
@@ -73,6 +73,8 @@ class Plugins:
             )
         elif row.instead:
             reader.note(f"{place}.type", f"{type_name} is deprecated; {row.instead} is newer")
+        if row.idle:
+            reader.note(f"{place}.type", f"{type_name} has no effect: {row.idle}")
         where = f"{place}.parameters"
         values = (
             {} if row.refused else reader.values(where, row.parameters, entry.get("parameters"))
@@ -105,14 +107,14 @@ class Plugins:
                     return None
                 sources[need.data] = made
                 used.append(producer)
-        deciders = self._deciders() if entry.row.kind is Kind.PROFILE_HANDLER else {}
+        named = self._named(entry)
         try:
-            plugin = entry.row.build(Making(name, entry.values, sources, deciders))
+            plugin = entry.row.build(Making(name, entry.values, sources, named))
         except ValueError as error:
             self.reader.misfit(f"{entry.place}.parameters", error)
             return None
         self.made[name] = plugin
-        self.sources[name] = [*used, *deciders]
+        self.sources[name] = [*used, *named]
         return plugin
 
     def _producer(self, entry: Entry, data: Data, parameter: str) -> str:
@@ -132,10 +134,11 @@ class Plugins:
             self.reader.problem(place, f"{name!r} does not make the {data.value}")
         return ""
 
-    def _deciders(self) -> dict[str, Plugin]:
-        names = [name for name, one in self.entries.items() if one.row.kind is Kind.DECIDER]
+    def _named(self, entry: Entry) -> dict[str, Plugin]:
+        """The plugins that the entry's parameters may name."""
+        names = [name for name, one in self.entries.items() if entry.row.names(one.row)]
         made = ((name, self.make(name)) for name in names)
-        return {name: plugin for name, plugin in made if isinstance(plugin, Decider)}
+        return {name: plugin for name, plugin in made if plugin is not None}
 
     def settings(self) -> dict[str, Setting]:
         """What is configured for other parts, by name."""

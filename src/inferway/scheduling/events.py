@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import msgspec
@@ -50,7 +51,10 @@ Event: TypeAlias = Finished | Doubted | ProxyGone | Tick
 
 
 class Scrape(msgspec.Struct, frozen=True):
-    """One server's metrics. ``max_loras`` 0 and ``kv_tokens`` 0 mean that it does not tell."""
+    """One server's metrics. ``max_loras`` 0 and ``kv_tokens`` 0 mean that it does not tell.
+
+    ``attributes`` are further metrics, under the names that a configuration gives them.
+    """
 
     waiting: float = 0.0
     running: float = 0.0
@@ -59,6 +63,7 @@ class Scrape(msgspec.Struct, frozen=True):
     max_loras: int = 0
     running_adapters: frozenset[str] = frozenset()
     waiting_adapters: frozenset[str] = frozenset()
+    attributes: Mapping[str, float] = {}
 
 
 class ModelCard(msgspec.Struct, frozen=True):

@@ -153,6 +153,7 @@ class PoolScheduler:
         c.waiting[slot] = scrape.waiting
         c.running[slot] = scrape.running
         c.kv_use[slot] = scrape.kv_use
+        c.attributes[slot] = scrape.attributes
         c.scraped_at[slot] = now
         c.in_flight_then[slot] = c.in_flight[slot]
         c.foreign[slot] = max(0.0, scrape.waiting + scrape.running - c.in_flight[slot])

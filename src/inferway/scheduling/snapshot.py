@@ -65,6 +65,8 @@ class Columns:
     running: list[float] = field(default_factory=list)
     kv_use: list[float] = field(default_factory=list)
     scraped_at: list[float] = field(default_factory=list)
+    # Further metrics, under the names that a configuration gives them.
+    attributes: list[Mapping[str, float]] = field(default_factory=list)
     in_flight_then: list[int] = field(default_factory=list)
     # Requests of other pickers: scraped minus own, at the time of the scrape.
     foreign: list[float] = field(default_factory=list)
@@ -80,6 +82,7 @@ class Columns:
         self.address.append("")
         self.name.append("")
         self.labels.append({})
+        self.attributes.append({})
         self.in_flight.append(0)
         self.in_flight_tokens.append(0)
         self.in_flight_then.append(0)
@@ -109,6 +112,7 @@ class Columns:
         self.backlog_at[slot] = now
         self.waiting[slot] = self.running[slot] = self.kv_use[slot] = self.foreign[slot] = 0.0
         self.scraped_at[slot] = -math.inf
+        self.attributes[slot] = {}
         self.suspect_until[slot] = 0.0
 
 

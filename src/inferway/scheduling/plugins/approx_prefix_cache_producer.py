@@ -48,7 +48,7 @@ class ApproxPrefixCacheProducer(PrefixProducer):
             total = len(blocks.hashes) * self._size
             matched = self.index.match(blocks) if total else {}
             known = context.memo[self] = (
-                PrefixMatch(matched, total, 1 / BYTES_PER_TOKEN),
+                PrefixMatch(matched, total, 1 / BYTES_PER_TOKEN, self._size / BYTES_PER_TOKEN),
                 blocks,
             )
         match: PrefixMatch = known[0]

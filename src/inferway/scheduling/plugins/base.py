@@ -140,6 +140,8 @@ class PrefixMatch(NamedTuple):
     matched: Mapping[int, int]
     total: int
     tokens_per_byte: float
+    # Tokens of the blocks that are compared; two matches that differ by less may be equal.
+    block_tokens: float
 
     def share(self, slot: int) -> float:
         """Matched part of the prompt, from 0 to 1."""
@@ -185,6 +187,14 @@ class LatencyProducer(Plugin):
 
     def predict(self, context: Context, slots: list[int]) -> list[Latency] | None:
         """One per slot; None while nothing is known that a prediction could rest on."""
+        raise NotImplementedError
+
+
+class SessionProducer(Plugin):
+    """Knows which session a request belongs to."""
+
+    def session(self, context: Context) -> str:
+        """Its name; empty if it belongs to none."""
         raise NotImplementedError
 
 

@@ -192,11 +192,15 @@ def encode_decider(values: Parameters) -> str:
 def _decider(making: Making, place: str, name: str) -> Decider | None:
     if not name:
         return None
-    found = making.deciders.get(name)
+    found = making.named.get(name)
     if not isinstance(found, Decider):
-        known = ", ".join(sorted(making.deciders)) or "none"
+        known = ", ".join(sorted(making.named)) or "none"
         raise ValueError(f"{place}: no decider is called {name!r}; configured ones: {known}")
     return found
+
+
+def _is_decider(other: PluginType) -> bool:
+    return other.kind is Kind.DECIDER
 
 
 def _older(default: str = "", help: str = "") -> Parameter:
@@ -243,6 +247,7 @@ TYPES = (
             "Decode always; encode and prefill if their deciders want it. Sets "
             f"`{PREFILL_HEADER}` and `{ENCODE_HEADER}`."
         ),
+        names=_is_decider,
     ),
     PluginType(
         "pd-profile-handler",
@@ -258,6 +263,7 @@ TYPES = (
             "primaryPort": Parameter(int, 0, unused=True),
         },
         does=f"Decode always, prefill if the decider wants it. Sets `{PREFILL_HEADER}`.",
+        names=_is_decider,
         instead=_NEWER,
     ),
     PluginType(

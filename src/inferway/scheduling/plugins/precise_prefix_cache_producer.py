@@ -17,6 +17,9 @@ from inferway.scheduling.plugins.types import (
     plain,
 )
 
+# vLLM's usual block.
+BLOCK_TOKENS = 16
+
 
 class PrecisePrefixCacheProducer(PrefixProducer):
     """The pool's own index."""
@@ -24,8 +27,8 @@ class PrecisePrefixCacheProducer(PrefixProducer):
     def match(self, context: Context) -> PrefixMatch:
         size = len(context.request.prompt)
         if not size:
-            return PrefixMatch({}, 0, 0.0)
-        return PrefixMatch(context.matched, size, context.prompt_tokens / size)
+            return PrefixMatch({}, 0, 0.0, BLOCK_TOKENS)
+        return PrefixMatch(context.matched, size, context.prompt_tokens / size, BLOCK_TOKENS)
 
 
 class PrecisePrefixCacheScorer(Scorer):

@@ -51,7 +51,7 @@ class PrefixCacheScorer(Scorer):
         self.source = source
 
     def score(self, context: Context, slots: list[int]) -> list[float]:
-        matched, total, tokens_per_byte = self.source.match(context)
+        matched, total, tokens_per_byte, _ = self.source.match(context)
         if not total or not matched:
             return [0.0] * len(slots)
         get = matched.get

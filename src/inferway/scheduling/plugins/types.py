@@ -106,12 +106,15 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """What a plugin is made of: its name, checked parameters, and the plugins it reads from."""
+    """What a plugin is made of: its name, checked parameters, and the plugins it reads from.
+
+    ``named`` are those of the kind that its parameters may name in their own ways.
+    """
 
     name: str
     parameters: Parameters
     sources: Mapping[Data, Plugin] = field(default_factory=dict)
-    deciders: Mapping[str, Plugin] = field(default_factory=dict)
+    named: Mapping[str, Plugin] = field(default_factory=dict)
 
 
 class Built(Protocol):
@@ -125,7 +128,8 @@ class PluginType:
     """One row of the registry. ``does`` is a sentence with the formula, for people.
 
     ``build`` is None for what is no part of a decision: it becomes a setting. ``instead`` names
-    what replaces a deprecated type, ``refused`` says why a type can not be had.
+    what replaces a deprecated type, ``refused`` says why a type can not be had, ``idle`` why it
+    does nothing here. ``names`` tells the types of plugins that the parameters may name.
     """
 
     name: str
@@ -139,7 +143,9 @@ class PluginType:
     needs: Sequence[Need] = ()
     gives: Data | None = None
     headers: Callable[[Parameters], Sequence[str]] = lambda parameters: ()
+    names: Callable[[PluginType], bool] = lambda other: False
     instead: str = ""
+    idle: str = ""
     refused: str = ""
 
     @property

@@ -7,8 +7,11 @@ import json
 import random
 
 import pytest
+from fake_server import FakeServer
 from hypothesis import given
 from hypothesis import strategies as st
+from test_picker_process import ask as ask_picker
+from test_picker_process import picker_for
 
 from inferway.base.clock import ManualClock
 from inferway.picker import answers
@@ -120,6 +123,24 @@ def test_what_no_parser_claims_is_refused() -> None:
     claimed = read(b"anything", b"/v1/rerank", parsers=("openai-parser", "passthrough-parser"))
     assert isinstance(claimed, Understood)
     assert isinstance(read(b"", b"/v1/rerank", parsers=("openai-parser",)), Understood)
+
+
+LISTED = """
+apiVersion: llm-d.ai/v1alpha1
+kind: EndpointPickerConfig
+plugins: [{type: queue-scorer}]
+requestHandler: {parsers: [{pluginRef: openai-parser}]}
+"""
+
+
+async def test_parsers_of_a_configuration_hold_for_the_pool() -> None:
+    base: dict[str, object] = {"id": "m", "object": "model"}
+    extra = ("--config-text", LISTED)
+    async with FakeServer([base]).serving() as server, picker_for(server.address, extra=extra) as p:
+        body = {"model": "m", "prompt": "x", "query": "q", "documents": ["d"]}
+        assert (await ask_picker(p, body))[0] == 200
+        status, _, text = await ask_picker(p, body, "/v1/rerank")
+        assert (status, json.loads(text)["error"]["code"]) == (400, "unsupported_path")
 
 
 # -- answers --------------------------------------------------------------------------------

@@ -182,3 +182,26 @@ def test_refusals_name_place_and_suggestion(changes: dict[str, Any], expected: s
 def test_a_document_that_is_no_mapping(document: Any) -> None:
     with pytest.raises(UsageError, match=r"document: (must be a mapping|is empty)"):
         load_document(document, plugin_types())
+
+
+@pytest.mark.parametrize(
+    ("handler", "parsers"),
+    [
+        ("", ()),
+        ("requestHandler: {parsers: [{pluginRef: openai-parser}]}", ("openai-parser",)),
+        ("requestHandler: {parsers: [{pluginRef: mine}]}", ("anthropic-parser",)),
+        (
+            "requestHandler: {parsers: [{pluginRef: passthrough-parser}, {pluginRef: mine}]}",
+            ("passthrough-parser",),
+        ),
+        ("parser: {pluginRef: vllmhttp-parser}", ("vllmhttp-parser",)),
+    ],
+)
+def test_parsers_that_are_listed(handler: str, parsers: tuple[str, ...]) -> None:
+    text = f"""
+apiVersion: llm-d.ai/v1alpha1
+kind: EndpointPickerConfig
+plugins: [{{type: queue-scorer}}, {{type: anthropic-parser, name: mine}}]
+{handler}
+"""
+    assert load_document(yaml.safe_load(text), plugin_types()).data.parsers == parsers

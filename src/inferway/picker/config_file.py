@@ -11,7 +11,7 @@ import yaml
 from inferway.base.errors import UsageError
 from inferway.picker import flags
 from inferway.picker.flags import Options
-from inferway.scheduling.config import load
+from inferway.scheduling.config import Loaded, load
 from inferway.scheduling.decision import Policy
 from inferway.scheduling.plugins.registry import plugin_types
 from inferway.scheduling.policy import CostPolicy
@@ -23,15 +23,27 @@ CONFIG_BYTES_MAX = 1024 * 1024
 
 def policy(options: Options) -> Policy:
     """Raises UsageError."""
+    loaded = configuration(options)
+    return CostPolicy() if loaded is None else loaded.policy
+
+
+def parsers(options: Options) -> tuple[str, ...]:
+    """Types of the parsers that the configuration lists; none: any. Raises UsageError."""
+    loaded = configuration(options)
+    return () if loaded is None else loaded.data.parsers
+
+
+def configuration(options: Options) -> Loaded | None:
+    """What the configuration says, None without one. Raises UsageError."""
     place, document = _document(options)
     if document is None:
-        return CostPolicy()
+        return None
     return load(
         document,
         plugin_types(),
         allow_alpha=options.flag("allow-experimental-plugins"),
         about=place,
-    ).policy
+    )
 
 
 def with_discovery(options: Options, env: Mapping[str, str]) -> Options:

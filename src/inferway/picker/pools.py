@@ -17,7 +17,7 @@ from inferway.base.clock import Clock
 from inferway.cluster.client import KubeClient
 from inferway.cluster.store import Key
 from inferway.observe.metric import Source
-from inferway.picker import metrics_text
+from inferway.picker import config_file, metrics_text
 from inferway.picker.annotations import flow_options
 from inferway.picker.debug import DecisionRing
 from inferway.picker.endpoint_file import FileWatcher
@@ -80,6 +80,7 @@ class PickedPool:
             listing=self.scraper.listing,
             flow=self.flow,
             adapters=self.placement,
+            parsers=config_file.parsers(options),
         )
         self.service = PickService(
             {(spec.namespace, spec.name): self.runtime},

@@ -10,6 +10,9 @@ from inferway.scheduling.config_reader import Reader, unknown
 from inferway.scheduling.plugins.types import Kind
 from inferway.scheduling.settings import DataSettings, Setting
 
+# Claims every path, so that parsers listed behind it are never asked.
+PASSTHROUGH = "passthrough-parser"
+
 
 def read(
     reader: Reader, plugins: Plugins, root: Mapping[str, Any], settings: Mapping[str, Setting]
@@ -52,14 +55,18 @@ def read(
             place = f"{place}.endpoints"
             entry = reader.keys(place, entry["endpoints"], ("pluginRef",))
         discovery = settings.get(_plugin_ref(reader, plugins, place, entry))
-    _parsers(reader, plugins, root)
+    parsers = _parsers(reader, plugins, root)
     by_type = {setting.type: setting for setting in settings.values()}
     return DataSettings(
-        by_type.get("metrics-data-source"), by_type.get("core-metrics-extractor"), discovery
+        by_type.get("metrics-data-source"),
+        by_type.get("core-metrics-extractor"),
+        discovery,
+        parsers,
     )
 
 
-def _parsers(reader: Reader, plugins: Plugins, root: Mapping[str, Any]) -> None:
+def _parsers(reader: Reader, plugins: Plugins, root: Mapping[str, Any]) -> tuple[str, ...]:
+    """Types of the parsers that are listed; what follows the one that passes all is never asked."""
     handler = reader.keys("requestHandler", root.get("requestHandler"), ("parsers", "parser"))
     refs = [
         (f"requestHandler.parsers[{index}]", one)
@@ -73,9 +80,14 @@ def _parsers(reader: Reader, plugins: Plugins, root: Mapping[str, Any]) -> None:
         )
         if value is not None
     ]
+    found = []
     for place, value in refs:
         entry = reader.keys(place, value, ("pluginRef",))
-        _plugin_ref(reader, plugins, place, entry, Kind.PARSER)
+        ref = _plugin_ref(reader, plugins, place, entry, Kind.PARSER)
+        configured = plugins.entries.get(ref)
+        found.append(configured.row.name if configured else ref)
+    last = found.index(PASSTHROUGH) + 1 if PASSTHROUGH in found else len(found)
+    return tuple(found[:last])
 
 
 def _plugin_ref(

@@ -67,8 +67,12 @@ class FlowSettings:
 
 @dataclass(frozen=True, slots=True)
 class DataSettings:
-    """Where metrics and endpoints come from; None: as the flags say."""
+    """Where metrics and endpoints come from; None: as the flags say.
+
+    ``parsers`` are the types of an explicit list, which read no paths but their own; none: any.
+    """
 
     metrics: Setting | None = None
     extractor: Setting | None = None
     discovery: Setting | None = None
+    parsers: tuple[str, ...] = ()

@@ -10,12 +10,11 @@ import struct
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 
 import pytest
 from node_cluster import eventually
 
-from inferway.local.node.sandbox.forward import Choose, Forwarder, listening_ports
+from inferway.local.node.sandbox.forward import Choose, Forwarder
 from inferway.local.node.sandbox.services import Turns
 from inferway.local.node.sandboxes import listening_socket
 
@@ -178,29 +177,6 @@ async def test_a_reset_of_one_end_reaches_the_other() -> None:
             writer.transport.abort()
             async with asyncio.timeout(5):
                 await broken.wait()
-
-
-def test_ports_that_a_pod_offers(tmp_path: Path) -> None:
-    head = "  sl  local_address rem_address   st tx_queue\n"
-    rows = {
-        "tcp": [
-            ("00000000:1F40", "0A"),
-            ("0100007F:1F41", "0A"),
-            ("05014D7F:1F42", "0A"),
-            ("05014D7F:1F43", "01"),
-            ("06014D7F:1F45", "0A"),
-        ],
-        "tcp6": [("0" * 32 + ":1F44", "0A"), ("0" * 24 + "01000000:1F46", "0A")],
-    }
-    for name, lines in rows.items():
-        text = "".join(
-            f"   {number}: {local} 00000000:0000 {state} 00000000:00000000\n"
-            for number, (local, state) in enumerate(lines)
-        )
-        (tmp_path / name).write_text(head + text)
-    found = listening_ports("127.77.1.5", str(tmp_path))
-    # Everybody's address and the Pod's own, but neither localhost nor other connections.
-    assert sorted(found) == [8000, 8002, 8004]
 
 
 def test_services_take_turns() -> None:

@@ -7,8 +7,6 @@ and one epoll object. Half-closed connections, resets and slow readers behave as
 
 from __future__ import annotations
 
-# pathlib would cost the launcher 10 ms of its start.
-# ruff: noqa: PTH123
 import errno
 import select
 import socket
@@ -19,37 +17,10 @@ from collections.abc import Callable
 BUFFER_BYTES = 64 * 1024
 # New connections must not starve those that are open.
 ACCEPTS_PER_TURN = 64
-# 0A is TCP_LISTEN in /proc/net/tcp.
-_LISTEN = "0A"
-_ANY = {"00000000", "0" * 32}
 _RESET = struct.pack("ii", 1, 0)
 _AGAIN = (errno.EAGAIN, errno.EINTR)
 # In place of a side's events: the side is not in the epoll object.
 _SILENT = -1
-
-
-def listening_ports(address: str, folder: str = "/proc/self/net") -> dict[int, str]:
-    """Ports that programs of this network namespace offer, and the address to reach each at.
-
-    As in a cluster a program that listens on 127.0.0.1 is its Pod's own business.
-    """
-    own = socket.inet_aton(address)[::-1].hex().upper()
-    mapped = "0000000000000000FFFF0000" + own
-    found: dict[int, str] = {}
-    for name in ("tcp", "tcp6"):
-        try:
-            with open(f"{folder}/{name}") as file:
-                lines = file.readlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            fields = line.split(None, 4)
-            if fields[3] != _LISTEN:
-                continue
-            host, _, port = fields[1].partition(":")
-            if host in _ANY or host in {own, mapped}:
-                found.setdefault(int(port, 16), address)
-    return found
 
 
 class _Side:

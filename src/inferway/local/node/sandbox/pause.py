@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 
 from inferway.local.node.sandbox import messages
 from inferway.local.node.sandbox.containers import Containers
-from inferway.local.node.sandbox.forward import Forwarder, listening_ports
+from inferway.local.node.sandbox.forward import Forwarder
+from inferway.local.node.sandbox.listening import listening_ports
 
 # A program that has just begun will listen soon; one that serves changes its ports seldom. A look
 # costs about 50 microseconds.
@@ -110,7 +111,7 @@ class Pause:
         now = time.monotonic()
         if not self._address or now < self._next_scan:
             return
-        ports = set(listening_ports(self._address))
+        ports = listening_ports(self._address)
         for port in self._offered - ports:
             self._forwarder.unlisten(port)
         if ports != self._offered:

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from inferway.base.errors import UsageError
 from inferway.picker import flags
+from inferway.picker.config_text import ConfigTextError, parse
 from inferway.picker.flags import Options
 from inferway.scheduling.config import Loaded, load
 from inferway.scheduling.decision import Policy
@@ -27,15 +26,9 @@ def policy(options: Options) -> Policy:
     return CostPolicy() if loaded is None else loaded.policy
 
 
-def parsers(options: Options) -> tuple[str, ...]:
-    """Types of the parsers that the configuration lists; none: any. Raises UsageError."""
-    loaded = configuration(options)
-    return () if loaded is None else loaded.data.parsers
-
-
 def configuration(options: Options) -> Loaded | None:
     """What the configuration says, None without one. Raises UsageError."""
-    place, document = _document(options)
+    place, document, places = _document(options)
     if document is None:
         return None
     return load(
@@ -43,12 +36,13 @@ def configuration(options: Options) -> Loaded | None:
         plugin_types(),
         allow_alpha=options.flag("allow-experimental-plugins"),
         about=place,
+        places=places,
     )
 
 
 def with_discovery(options: Options, env: Mapping[str, str]) -> Options:
     """The options with the file of servers that the configuration names. Raises UsageError."""
-    place, document = _document(options)
+    place, document, _ = _document(options)
     found = _file_discovery(document)
     if found is not None:
         return flags.with_file(options, found, env, place)
@@ -58,7 +52,7 @@ def with_discovery(options: Options, env: Mapping[str, str]) -> Options:
 
 
 def _file_discovery(document: Any) -> tuple[str, bool] | None:
-    """Path, and whether to watch it. What has another form is ``build``'s to refuse."""
+    """Path, and whether to watch it. What has another form is ``load``'s to refuse."""
     if not isinstance(document, dict):
         return None
     layer = document.get("dataLayer")
@@ -76,18 +70,17 @@ def _file_discovery(document: Any) -> tuple[str, bool] | None:
     return None
 
 
-def _document(options: Options) -> tuple[str, Any]:
-    """Where it stands, and the decoded configuration; None without one."""
+def _document(options: Options) -> tuple[str, Any, dict[str, tuple[int, int]]]:
+    """Where it stands, the decoded configuration (None without one), and where its parts stand."""
     place, text = "--config-text", options.text("config-text")
     if options.text("config-file"):
         place = options.text("config-file")
         text = _read(place)
     try:
-        return place, yaml.safe_load(text) if text.strip() else None
-    except yaml.YAMLError as error:
-        what = " ".join(str(error).split())
+        return place, *parse(text)
+    except ConfigTextError as error:
         raise UsageError(
-            "INFERWAY0407", f"it is not YAML: {what}", about=place, fix="Mend the text."
+            "INFERWAY0407", f"it is not YAML: {error}", about=place, fix="Mend the text."
         ) from None
 
 

@@ -128,24 +128,22 @@ class _Loader:
 
     def _part(self, place: str, value: Any) -> _Part | None:
         entry = self._reader.keys(place, value, ("pluginRef", "weight"))
+        weight = entry.get("weight")
+        if weight is None:
+            weight = 1.0
+        elif isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0:
+            self._reader.problem(f"{place}.weight", "must be a number that is not negative")
         ref = self._reader.text(f"{place}.pluginRef", entry.get("pluginRef"))
         if not ref:
             return None
         if ref not in self._plugins.entries:
-            self._reader.problem(
-                f"{place}.pluginRef", unknown("plugin", ref, self._plugins.entries)
-            )
+            what = unknown("plugin", ref, self._plugins.entries)
+            self._reader.problem(f"{place}.pluginRef", what)
             return None
         kinds = self._plugins.entries[ref].row.kinds
         if not PROFILE_KINDS.intersection(kinds):
             self._reader.note(f"{place}.pluginRef", f"a {kinds[0]} does nothing in a profile")
-        weight = entry.get("weight")
-        if weight is None:
-            return _Part(ref, 1.0)
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0:
-            self._reader.problem(f"{place}.weight", "must be a number that is not negative")
-            return None
-        return _Part(ref, float(weight))
+        return _Part(ref, weight)
 
     def profile(self, name: str, parts: Sequence[_Part], *, primary: bool) -> Profile | None:
         """Plugins in their order, weights as given; a picker if there is none."""

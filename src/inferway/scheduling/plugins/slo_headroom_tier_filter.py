@@ -50,7 +50,7 @@ TYPE = PluginType(
         ),
         "latencyPredictionInfoProducerName": named(Data.LATENCY),
     },
-    does="Both headrooms >= 0, with the chance epsilonExploreNeg the others; no such two kinds: all.",
+    does="Both headrooms >= 0, with the chance epsilonExploreNeg the others; one kind: all.",
     signals=(Signal.OWN, Signal.PROMPT, Signal.RATES),
     needs=(Need(Data.LATENCY, "latencyPredictionInfoProducerName"),),
 )

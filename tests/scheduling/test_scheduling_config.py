@@ -129,7 +129,7 @@ HEAD: dict[str, Any] = {"apiVersion": "llm-d.ai/v1alpha1", "kind": "EndpointPick
         ),
         (
             {"plugins": [{"type": "max-score-picker", "parameters": {"maxNumOfEndpoint": 1}}]},
-            "plugins[0].parameters.maxNumOfEndpoint: unknown field 'maxNumOfEndpoint'; did you mean maxNumOfEndpoints?",
+            "maxNumOfEndpoint: unknown field 'maxNumOfEndpoint'; did you mean maxNumOfEndpoints?",
         ),
         (
             {"plugins": [{"type": "max-score-picker", "parameters": {"maxNumOfEndpoints": 0}}]},

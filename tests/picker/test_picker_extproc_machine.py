@@ -250,13 +250,13 @@ def test_headers_of_the_decision_are_set() -> None:
 def test_conformance_tests_are_told_who_answered(served: str) -> None:
     selecting = POST | {"test-epp-endpoint-selection": "10.0.0.1"}
     name = "x-conformance-test-served-endpoint"
-    for tests, given, told in (
+    for tests, client, told in (
         (True, selecting, True),
         (True, POST, False),
         (False, selecting, False),
     ):
         one = machine(tests=tests)
-        routed(one, headers(given), body(REQUEST))
+        routed(one, headers(client), body(REQUEST))
         (answer,) = sent(one.handle(answer_headers(served=served), 3.0))
         values = set_headers(answer.response_headers.response.header_mutation)
         assert (name in values) is told

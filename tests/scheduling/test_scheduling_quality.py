@@ -37,6 +37,8 @@ class Engine:
     free_at: float = 0.0
     decoding: int = 0
     cached: OrderedDict[int, None] = field(default_factory=OrderedDict)
+    # When the prompts that are not computed yet will be.
+    firsts: list[float] = field(default_factory=list)
 
     def first_token(self, now: float, family: int, shared: int, own: int) -> float:
         hit = family in self.cached
@@ -48,6 +50,7 @@ class Engine:
         # Decodes take their share of the steps that prefill chunks run in.
         seconds = tokens / PREFILL_TOKENS_PER_SECOND / self.speed * (1 + 0.02 * self.decoding)
         self.free_at = max(self.free_at, now) + seconds
+        self.firsts.append(self.free_at)
         return self.free_at + self.step()
 
     def step(self) -> float:
@@ -141,7 +144,9 @@ class Run:
 
     def scrape(self, now: float) -> None:
         for n, engine in enumerate(self.engines):
-            waiting = 1.0 if engine.free_at > now + 0.2 else 0.0
+            engine.firsts = [first for first in engine.firsts if first > now]
+            # One prompt is being computed, which vLLM counts among the running.
+            waiting = max(len(engine.firsts) - 1.0, 0.0)
             running = max(engine.decoding - waiting, 0.0)
             self.pool.observe(f"e:{n}", Scrape(waiting=waiting, running=running), now)
 

@@ -13,7 +13,7 @@ from inferway.scheduling.lora import LOAD_SECONDS_PRIOR, LoraState
 from inferway.scheduling.prefix import ENDS, PrefixIndex, block_seed, boundaries, cut
 from inferway.scheduling.rates import (
     PREFILL_SECONDS_PER_TOKEN_PRIOR,
-    SAMPLES_KNOWN_MIN,
+    SAMPLES_FIRST,
     STEP_SECONDS_PRIOR,
     Rates,
 )
@@ -110,11 +110,12 @@ def test_token_ratio_moves_to_what_servers_count() -> None:
 
 def test_rates_find_a_speed_far_from_the_prior() -> None:
     rates = Rates()
-    assert not rates.known
     assert rates.prefill_seconds_per_token(0) == pytest.approx(PREFILL_SECONDS_PER_TOKEN_PRIOR)
-    for _ in range(60):
+    for _ in range(SAMPLES_FIRST):
         rates.learn_prefill(0, 1000, 1000 / 400)
-    assert rates.known
+    assert rates.prefill_seconds_per_token(0) > 1 / 1000
+    for _ in range(50):
+        rates.learn_prefill(0, 1000, 1000 / 400)
     assert rates.prefill_seconds_per_token(0) == pytest.approx(1 / 400, rel=0.15)
 
 
@@ -142,6 +143,34 @@ def test_a_slow_server_among_fast_ones_is_told_apart_and_a_new_one_is_as_its_gro
     assert rates.prefill_seconds_per_token(1) == new
 
 
+def test_a_new_endpoint_follows_a_group_that_learns() -> None:
+    rates = Rates()
+    rates.learn_prefill(1, 1000, 1.0)
+    assert rates.moved()
+    assert not rates.moved()
+    before = rates.prefill_seconds_per_token(1)
+    for _ in range(30):
+        rates.learn_prefill(0, 1000, 1.0)
+    # Its one sample said nothing else than those of the others.
+    assert rates.prefill_seconds_per_token(1) > 1.5 * before
+    assert rates.moved()
+
+
+def test_a_model_that_is_far_off_is_not_used() -> None:
+    rates = Rates()
+    for _ in range(100):
+        rates.learn_error(1.0, 1.5)
+    assert not rates.poor
+    for _ in range(100):
+        rates.learn_error(1.0, 20.0)
+    assert rates.poor
+    rates.learn_error(0.0, 1.0)
+    rates.learn_error(1.0, -1.0)
+    for _ in range(100):
+        rates.learn_error(1.0, 0.7)
+    assert not rates.poor
+
+
 def test_growth_of_a_step_with_the_batch() -> None:
     rates = Rates()
     assert rates.step_growth_seconds() == pytest.approx(STEP_SECONDS_PRIOR * 0.01)
@@ -150,7 +179,6 @@ def test_growth_of_a_step_with_the_batch() -> None:
         batch = rng.randint(1, 64)
         rates.learn_step(0, batch, 0.01 + 0.0005 * batch)
     assert rates.step_growth_seconds() == pytest.approx(0.0005, rel=0.3)
-    assert SAMPLES_KNOWN_MIN > 0
 
 
 def test_adapter_waits() -> None:

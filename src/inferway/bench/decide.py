@@ -131,7 +131,7 @@ def pool_of(endpoints: int) -> PoolScheduler:
             assert slot is not None
             scheduler.rates.learn_prefill(slot, 500, 0.08)
             scheduler.settle(event, now)
-    assert scheduler.rates.known
+    assert not scheduler.rates.poor
     return scheduler
 
 

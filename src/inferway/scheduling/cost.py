@@ -3,30 +3,39 @@
 For a request with ``u`` uncached prompt tokens on a server with a backlog of ``b`` tokens, ``n``
 requests, ``p`` seconds per prefill token and ``s`` seconds per step:
 
-    ttft = (b + u) * p + s + adapter wait + wait for a place in the batch
-    harm = n * (u * p + growth * expected output tokens)
+    work = u * p
+    wait = the longer of b * p and the wait for room in the KV cache
+    ttft = wait + work + s + adapter wait
+    harm = n * (work / 2 + growth * expected output tokens)
+         + work * (wait + work / 2) * arrivals / (1 - busy share)
 
 Chunked prefill shares each step between prompts and decodes, so every running request is held up
-for about as long as the new prompt takes; and a further sequence makes each later step longer.
-While the rates are not known the ranking is LMetric's product (arXiv 2603.15202), uncached tokens
-including queued ones x (batch + 1), which needs none.
+for about as long as the new prompt takes; and a further sequence makes each later step longer. The
+last term is for those who come next: work delays everybody who comes until the server is idle
+again. It is the difference of the value function of an M/G/1 queue (Hyytiä, Penttinen and Aalto,
+EJOR 2012), with the arrivals per server and the busy share of the last minute. It makes a prefix
+that is cached worth more the busier the pool is.
+
+Where first tokens come very differently from what the model says the ranking is LMetric's product
+(arXiv 2603.15202), uncached tokens including queued ones x (batch + 1), which needs no rates.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from inferway.scheduling.request import Request
 from inferway.scheduling.snapshot import (
+    SCRAPE_MEMORY_SECONDS,
     Snapshot,
     backlog_tokens,
     foreign_requests,
-    waiting_requests,
 )
 
-# A server over this share of KV use evicts or preempts to take a further request.
-KV_FULL_SHARE = 0.95
+# A token that comes later inside an answer counts this much of one that somebody waits for first.
+DECODE_SHARE = 0.5
 # Two costs that differ by less than this share, or by less than this time, are equal: the
 # prediction is not better than that.
 NOISE_SHARE = 0.02
@@ -42,8 +51,9 @@ class CostParts:
     requests: float
     prefill_seconds: float
     adapter_seconds: float
-    queue_seconds: float
+    wait_seconds: float
     harm_seconds: float
+    later_seconds: float
     cost: float
 
 
@@ -61,7 +71,7 @@ def costs(
 ) -> list[float]:
     """The cost in seconds on each of ``slots``; ``matched`` are bytes of cached prefix by slot."""
     adapter = request.model in snapshot.models.parents
-    if not snapshot.rates.known:
+    if snapshot.rates.poor:
         return _products(request, snapshot, slots, matched, now)
     c = snapshot.columns
     size = len(request.prompt)
@@ -70,24 +80,31 @@ def costs(
     service = snapshot.usual.service_seconds
     # Columns in local names: this loop is most of a decision among many endpoints.
     per_tokens, backlogs, backlogs_at = c.prefill_seconds_per_token, c.backlog_tokens, c.backlog_at
-    steps, in_flight, foreign = c.step_seconds, c.in_flight, c.foreign
-    waiting, kv_use = c.waiting, c.kv_use
+    steps, in_flight, foreign, queued = c.step_seconds, c.in_flight, c.foreign, c.queued
+    placed, rooms, used = c.placed_tokens, c.kv_room_tokens, c.kv_used_tokens
+    pressure = snapshot.usual.pressure(len(c.live))
     cached = matched.get
     result = []
     for slot in slots:
         per_token = per_tokens[slot]
-        prefill = (size - cached(slot, 0)) * tokens_per_byte * per_token
-        backlog = backlogs[slot] * per_token + backlogs_at[slot] - now
-        cost = prefill + steps[slot]
-        if backlog > 0:
-            cost += backlog
+        tokens = (size - cached(slot, 0)) * tokens_per_byte
+        prefill = tokens * per_token
+        wait = backlogs[slot] * per_token + backlogs_at[slot] - now
+        if wait < 0:
+            wait = 0.0
+        short = placed[slot] + tokens - rooms[slot]
+        if short > 0:
+            room_wait = short / max(used[slot], 1.0) * service
+            if room_wait > wait:
+                wait = room_wait
+        if queued[slot] > 0:
+            wait += _place_seconds(snapshot, slot, now)
+        cost = wait + prefill + steps[slot] + pressure * prefill * (wait + 0.5 * prefill)
         batch = float(in_flight[slot])
         if foreign[slot] > 0:
             batch += foreign_requests(c, slot, now)
         if batch:
-            cost += batch * (prefill + growth)
-        if waiting[slot] > 0 or kv_use[slot] > KV_FULL_SHARE:
-            cost += _queue_seconds(snapshot, slot, now)
+            cost += batch * (DECODE_SHARE * prefill + growth)
         if adapter:
             cost += snapshot.lora.wait_seconds(slot, request.model, service)
         result.append(cost)
@@ -107,12 +124,12 @@ def _products(
     tokens_per_byte = 1.0 / snapshot.ratios.per_token(request)
     result = []
     for slot in slots:
-        tokens = c.in_flight_tokens[slot] + (size - matched.get(slot, 0)) * tokens_per_byte
+        tokens = backlog_tokens(c, slot, now) + (size - matched.get(slot, 0)) * tokens_per_byte
         batch = c.in_flight[slot] + foreign_requests(c, slot, now)
         # One token is always computed, so a full hit still prefers the smaller batch.
         cost = (tokens + 1.0) * (batch + 1.0) * c.prefill_seconds_per_token[slot]
-        if c.waiting[slot] > 0 or c.kv_use[slot] > KV_FULL_SHARE:
-            cost += _queue_seconds(snapshot, slot, now)
+        if c.queued[slot] > 0:
+            cost += _place_seconds(snapshot, slot, now)
         if adapter:
             cost += snapshot.lora.wait_seconds(slot, request.model, snapshot.usual.service_seconds)
         result.append(cost)
@@ -125,14 +142,22 @@ def expected_output(request: Request, snapshot: Snapshot) -> float:
     return min(usual, float(request.max_tokens)) if request.max_tokens > 0 else usual
 
 
-def _queue_seconds(snapshot: Snapshot, slot: int, now: float) -> float:
-    """Wait for a place in the batch: places come free as running requests end."""
+def _place_seconds(snapshot: Snapshot, slot: int, now: float) -> float:
+    """Wait for a place in the batch behind ``queued``: places come free as requests end."""
     c = snapshot.columns
-    ahead = waiting_requests(c, slot, now)
-    if ahead <= 0 and c.kv_use[slot] <= KV_FULL_SHARE:
-        return 0.0
-    running = max(c.running[slot], 1.0)
-    return (ahead + 1.0) * snapshot.usual.service_seconds / running
+    weight = math.exp((c.scraped_at[slot] - now) / SCRAPE_MEMORY_SECONDS)
+    ahead = c.queued[slot] * weight + 1.0
+    return ahead * snapshot.usual.service_seconds / max(c.running[slot], 1.0)
+
+
+def _wait_seconds(snapshot: Snapshot, slot: int, tokens: float, now: float) -> float:
+    """Until the server begins with a prompt of ``tokens``, as ``costs`` has it."""
+    c = snapshot.columns
+    wait = backlog_tokens(c, slot, now) * c.prefill_seconds_per_token[slot]
+    short = c.placed_tokens[slot] + tokens - c.kv_room_tokens[slot]
+    if short > 0:
+        wait = max(wait, short / max(c.kv_used_tokens[slot], 1.0) * snapshot.usual.service_seconds)
+    return wait + (_place_seconds(snapshot, slot, now) if c.queued[slot] > 0 else 0.0)
 
 
 def parts(
@@ -148,21 +173,19 @@ def parts(
         if request.model in snapshot.models.parents
         else 0.0
     )
-    queue_seconds = (
-        _queue_seconds(snapshot, slot, now)
-        if c.waiting[slot] > 0 or c.kv_use[slot] > KV_FULL_SHARE
-        else 0.0
-    )
+    wait = _wait_seconds(snapshot, slot, uncached, now)
+    work = uncached * per_token
     batch = c.in_flight[slot] + foreign_requests(c, slot, now)
     growth = snapshot.rates.step_growth_seconds() * expected_output(request, snapshot)
     return CostParts(
         uncached_tokens=uncached,
         backlog_tokens=backlog_tokens(c, slot, now),
         requests=batch,
-        prefill_seconds=uncached * per_token,
+        prefill_seconds=work,
         adapter_seconds=adapter_seconds,
-        queue_seconds=queue_seconds,
-        harm_seconds=batch * (uncached * per_token + growth),
+        wait_seconds=wait,
+        harm_seconds=batch * (DECODE_SHARE * work + growth),
+        later_seconds=snapshot.usual.pressure(len(c.live)) * work * (wait + 0.5 * work),
         cost=costs(request, snapshot, [slot], {slot: matched_bytes}, now)[0],
     )
 
@@ -170,4 +193,4 @@ def parts(
 def noise_limit(best: float, snapshot: Snapshot) -> float:
     """Costs up to this one may be called equal to the best; products are no times."""
     limit = best * (1.0 + NOISE_SHARE)
-    return limit + NOISE_SECONDS if snapshot.rates.known else limit
+    return limit if snapshot.rates.poor else limit + NOISE_SECONDS

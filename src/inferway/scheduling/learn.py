@@ -49,6 +49,7 @@ def from_answer(learners: Learners, taken: Reservation, event: Finished) -> None
         if taken.loads_adapter:
             learners.lora.learn_load(first - ahead * per_token - step)
         elif ahead >= PREFILL_TOKENS_MIN:
+            rates.learn_error(ahead * per_token + step, first)
             rates.learn_prefill(slot, ahead, first - min(step, first / 2))
         if event.completion_tokens >= STEP_TOKENS_MIN:
             seconds = (total - first) / (event.completion_tokens - 1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from inferway.scheduling import learn
+from inferway.scheduling import learn, observer
 from inferway.scheduling.accounting import (
     LEAK_SECONDS,
     UNHEARD_SECONDS,
@@ -41,9 +41,6 @@ from inferway.scheduling.tokens import TokenRatios
 
 # A server that failed a request is passed over this long, unless a scrape shows that it answers.
 SUSPECT_SECONDS = 2.0
-# A server with nobody waiting has at most one step's share of prompt left to compute; vLLM's
-# usual budget of a step.
-STEP_BUDGET_TOKENS = 8192.0
 # KV cache that is shared with what runs; prefixes survive in about this part of it.
 KV_SHARE_FOR_PREFIXES = 0.8
 
@@ -153,16 +150,11 @@ class PoolScheduler:
         c.waiting[slot] = scrape.waiting
         c.running[slot] = scrape.running
         c.kv_use[slot] = scrape.kv_use
-        c.attributes[slot] = scrape.attributes
         c.scraped_at[slot] = now
         c.in_flight_then[slot] = c.in_flight[slot]
         c.foreign[slot] = max(0.0, scrape.waiting + scrape.running - c.in_flight[slot])
         c.suspect_until[slot] = 0.0
-        backlog = backlog_tokens(c, slot, now)
-        if scrape.waiting <= 0:
-            backlog = min(backlog, STEP_BUDGET_TOKENS)
-        c.backlog_tokens[slot] = backlog
-        c.backlog_at[slot] = now
+        observer.scraped(c, slot, scrape, now)
         self.lora.observe(slot, scrape.max_loras, scrape.running_adapters, scrape.waiting_adapters)
         if scrape.kv_tokens > 0:
             ratio = self.ratios.bytes_per_token("")
@@ -296,6 +288,7 @@ class PoolScheduler:
         model = request.model
         adapter = model if model in self.models.parents else ""
         in_flight = c.in_flight[slot]
+        position = c.placed_tokens[slot] + tokens
         self.ledger.add(
             Reservation(
                 pick,
@@ -314,12 +307,13 @@ class PoolScheduler:
                 proxy,
                 request.stream,
                 adapter != "" and not self.lora.is_resident(slot, adapter),
+                position,
             )
         )
         c.in_flight[slot] = in_flight + 1
         c.in_flight_tokens[slot] += taken
-        c.backlog_tokens[slot] = backlog + tokens
-        c.backlog_at[slot] = now
+        observer.placed(c, slot, backlog + tokens, position, now)
+        self.usual.placed(tokens * c.prefill_seconds_per_token[slot], now)
         if adapter:
             self.lora.reserve(slot, adapter)
         self.prefixes.insert(decision.blocks, slot)
@@ -335,6 +329,8 @@ class PoolScheduler:
             if taken is None:
                 return []
             address = self._release(taken)
+            if address:
+                observer.answered(self.columns, taken, event, now)
             self._learn(taken, event, address, now)
             return [Settled(taken, event, address)]
         if isinstance(event, Doubted):
@@ -371,7 +367,9 @@ class PoolScheduler:
             return
         learn.from_answer(self._learners, taken, event)
         if event.duration_seconds is not None or event.last_byte_seconds is not None:
-            self._refresh_rates(taken.slot, now)
+            # Endpoints that have not answered yet are known by what the others did.
+            for slot in self.columns.live if self.rates.moved() else (taken.slot,):
+                self._refresh_rates(slot, now)
 
     def _refresh_rates(self, slot: int, now: float) -> None:
         c = self.columns

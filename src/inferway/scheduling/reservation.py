@@ -24,3 +24,5 @@ class Reservation(msgspec.Struct, gc=False):
     proxy: str
     stream: bool
     loads_adapter: bool = False
+    # The endpoint's placed tokens with this request's own.
+    position: float = 0.0

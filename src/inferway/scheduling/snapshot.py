@@ -8,6 +8,7 @@ the next event is applied, and whoever decides only reads it.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -22,8 +23,12 @@ SERVICE_SECONDS_PRIOR = 2.0
 OUTPUT_TOKENS_PRIOR = 128.0
 # Weight of one request in the usual service time and output.
 USUAL_GAIN = 0.02
+LOAD_MEMORY_SECONDS = 60.0
+BUSY_SHARE_MAX = 0.9
 # Kept in one place so that a bit set of slots stays an integer of a few words.
 SLOTS_MAX = 4096
+# Queues longer than this are known by their oldest remembered request.
+RECENT_REQUESTS_MAX = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,15 @@ class Columns:
     backlog_tokens: list[float] = field(default_factory=list)
     backlog_at: list[float] = field(default_factory=list)
     prefill_seconds_per_token: list[float] = field(default_factory=list)
+    # All uncached prompt tokens that were ever placed, and the same after each of the last
+    # requests: vLLM serves first come first, so what waits are the newest ones.
+    placed_tokens: list[float] = field(default_factory=list)
+    recent: list[deque[float]] = field(default_factory=list)
+    # Up to this sum of placed tokens the KV cache has room; a server that does not tell has it all.
+    kv_room_tokens: list[float] = field(default_factory=list)
+    kv_used_tokens: list[float] = field(default_factory=list)
+    # Requests that waited for a place in the batch, and not only for their turn.
+    queued: list[float] = field(default_factory=list)
     step_seconds: list[float] = field(default_factory=list)
     # What was scraped last, and how many of the requests were ours then.
     waiting: list[float] = field(default_factory=list)
@@ -99,6 +113,11 @@ class Columns:
             self.suspect_until,
         ):
             column.append(0.0)
+        self.placed_tokens.append(0.0)
+        self.recent.append(deque(maxlen=RECENT_REQUESTS_MAX))
+        self.kv_room_tokens.append(math.inf)
+        self.kv_used_tokens.append(0.0)
+        self.queued.append(0.0)
         self.scraped_at.append(-math.inf)
         return slot
 
@@ -110,6 +129,9 @@ class Columns:
         self.output_tokens[slot] = 0.0
         self.backlog_tokens[slot] = 0.0
         self.backlog_at[slot] = now
+        self.placed_tokens[slot] = self.kv_used_tokens[slot] = self.queued[slot] = 0.0
+        self.recent[slot].clear()
+        self.kv_room_tokens[slot] = math.inf
         self.waiting[slot] = self.running[slot] = self.kv_use[slot] = self.foreign[slot] = 0.0
         self.scraped_at[slot] = -math.inf
         self.attributes[slot] = {}
@@ -133,6 +155,32 @@ class Usual:
 
     service_seconds: float = SERVICE_SECONDS_PRIOR
     output_tokens: float = OUTPUT_TOKENS_PRIOR
+
+    # Weighted sums of the last minute: requests, seconds of their prefill, and time itself.
+    arrivals: float = 0.0
+    work_seconds: float = 0.0
+    span_seconds: float = 0.0
+    placed_at: float = -1.0
+
+    def placed(self, prefill_seconds: float, now: float) -> None:
+        """One request was placed whose prompt takes a server so long."""
+        if self.placed_at < 0:
+            self.placed_at = now
+            return
+        passed = now - self.placed_at
+        keep = math.exp(-passed / LOAD_MEMORY_SECONDS)
+        self.arrivals = self.arrivals * keep + 1.0
+        self.work_seconds = self.work_seconds * keep + prefill_seconds
+        self.span_seconds = (self.span_seconds + passed) * keep
+        self.placed_at = now
+
+    def pressure(self, servers: int) -> float:
+        """Requests to come that a second of work delays, for each second that it keeps busy."""
+        span = self.span_seconds * servers
+        if span <= 0.0:
+            return 0.0
+        share = min(self.work_seconds / span, BUSY_SHARE_MAX)
+        return self.arrivals / span / (1.0 - share)
 
     def learn(self, seconds: float | None, output_tokens: int) -> None:
         """One answer's time in the server and its length."""

@@ -25,7 +25,9 @@ from gateway_rig import (
     rig,
 )
 
+from inferway.gateway.envoy.hygiene import CONTROL_HEADERS
 from inferway.gateway.translate import ir
+from inferway.picker.wishes import READ
 
 pytestmark = pytest.mark.slow
 PORT = 80
@@ -434,3 +436,21 @@ async def test_more_pools_than_filters_of_their_own(stack: Stack) -> None:
     stack.picker.stop()
     assert (await stack.post(path="/0/x")).status == 200
     assert (await stack.post(path="/9/x")).status == 503
+
+
+@both
+async def test_what_is_said_to_the_picker_does_not_reach_the_server(stack: Stack) -> None:
+    await stack.serve()
+    session = {"x-session-id": "s", "prefer": "wait=5"}
+    reply = await stack.post(headers=dict.fromkeys(CONTROL_HEADERS, "1") | session)
+    assert reply.status == 200
+    (asked,), (served,) = stack.picker.seen, stack.servers[1].seen
+    assert set(CONTROL_HEADERS) <= set(asked.headers)
+    assert not set(CONTROL_HEADERS) & set(served.headers)
+    assert session.items() <= served.headers.items()
+
+
+def test_control_headers_are_those_that_the_picker_reads() -> None:
+    """Sessions, preferences and encodings mean something to servers too."""
+    also = {"x-session-id", "x-session-token", "prefer", "content-encoding", "x-inferway-explain"}
+    assert set(CONTROL_HEADERS) == {name.decode() for name in READ} - also

@@ -18,6 +18,22 @@ _REMOVED = (
     "x-llm-d-destination-endpoint-served",
 )
 _REMOVED_PREFIX = "x-inferway-"
+# What clients say to the picker alone; it is taken away between picker and server. A session is the
+# server's business as well.
+CONTROL_HEADERS = (
+    "test-epp-endpoint-selection",
+    "x-gateway-inference-fairness-id",
+    "x-gateway-inference-objective",
+    "x-gateway-model-name-rewrite",
+    "x-llm-d-inference-fairness-id",
+    "x-llm-d-inference-objective",
+    "x-llm-d-inference-ttl",
+    "x-llm-d-model-name-rewrite",
+    "x-llm-d-slo-tpot-ms",
+    "x-llm-d-slo-ttft-ms",
+    "x-slo-tpot-ms",
+    "x-slo-ttft-ms",
+)
 
 
 def early_mutation() -> extension_pb2.TypedExtensionConfig:

@@ -7,6 +7,7 @@ from envoy.config.route.v3 import route_components_pb2, route_pb2
 from inferway.gateway.envoy import headers
 from inferway.gateway.envoy.feedback import picker_id, several_pickers
 from inferway.gateway.envoy.filters import FilterPlan, entry_filters, plan_filters
+from inferway.gateway.envoy.hygiene import CONTROL_HEADERS
 from inferway.gateway.envoy.listener import route_table_name
 from inferway.gateway.envoy.match import route_match
 from inferway.gateway.envoy.names import BODY_BYTES_MAX, PICKER_HEADER, SERVED_BY_POOL_HEADER
@@ -112,6 +113,8 @@ class _Builder:
             entry.typed_per_filter_config[name].CopyFrom(settings)
         if share.pool and self._pool_header:
             headers.put(entry, SERVED_BY_POOL_HEADER, "true")
+        if share.pick is not None:
+            entry.request_headers_to_remove.extend(CONTROL_HEADERS)
         if share.pick is not None and self._tell_apart:
             headers.put_request(entry, PICKER_HEADER, picker_id(share.pick.picker))
         return entry

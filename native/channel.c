@@ -50,6 +50,7 @@ struct channel {
   bool broken;         /* the two ends no longer agree on what is open: the connection must end */
   int64_t stopping;    /* since when nobody uses it, or 0; the thread frees it */
   uint64_t connection; /* counts connections */
+  int64_t heard;       /* when anything came from the picker last */
   struct buffer backlog, reports;
   struct waiting waiting;
 };
@@ -166,6 +167,7 @@ bool channel_ask(struct channel *channel, struct question *question, const struc
   question->verdict = VERDICT_NONE;
   if ((channel->socket >= 0 || channel->trying) && waiting_add(&channel->waiting, question)) {
     question->connection = channel->connection;
+    question->asked = now_nanoseconds();
     head.id = question->id;
     all[0] = (struct iovec){buffer_data(&channel->reports), channel->reports.length};
     all[1] = (struct iovec){&head, sizeof head};
@@ -287,6 +289,7 @@ static bool receive(struct channel *channel, int from, struct buffer *input) {
     }
     input->length += (size_t)count;
     pthread_mutex_lock(&channel->lock);
+    channel->heard = now_nanoseconds();
     bool understood = take_answers(channel, input);
     pthread_mutex_unlock(&channel->lock);
     if (!understood || count < READ_BYTES) {
@@ -307,10 +310,12 @@ static void send_backlog(struct channel *channel) {
 
 static void fail_late(struct channel *channel) {
   int64_t now = now_nanoseconds();
+  int64_t silent_since = now - NANOSECONDS(SILENCE_MILLISECONDS);
+  bool silent = channel->heard <= silent_since;
   struct question *question = channel->waiting.first;
   while (question != NULL) {
     struct question *after = question->after;
-    if (question->deadline <= now) {
+    if (question->deadline <= now || (silent && question->asked <= silent_since)) {
       send_cancel(channel, question);
       resolve(channel, question, VERDICT_FAILED);
     }
@@ -402,6 +407,7 @@ static void *run(void *argument) {
       pthread_mutex_lock(&channel->lock);
       channel->socket = made;
       channel->trying = false;
+      channel->heard = now_nanoseconds();
       pthread_mutex_unlock(&channel->lock);
       serve(channel, made, &input);
     }

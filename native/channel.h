@@ -21,6 +21,9 @@
 #define RECONNECT_MILLISECONDS 100
 /* What a picker that reads slowly may leave unsent: two of the largest bodies. */
 #define BACKLOG_BYTES_MAX (128u * 1024 * 1024)
+/* A picker that holds questions says every second that it is there (an answer to question 0). One
+ * that has said nothing for so long, while a question waited all that time, hangs. */
+#define SILENCE_MILLISECONDS 5000
 /* Answers are a few headers and an error body, or a list of models. */
 #define ANSWER_BYTES_MAX (1024u * 1024)
 /* Questions at a time; more requests than a proxy holds streams. */
@@ -37,6 +40,7 @@ struct question {
   struct channel *channel;
   struct question *before, *after;
   int64_t deadline; /* set by the filter, by the clock of now_nanoseconds */
+  int64_t asked;
   uint64_t connection;
   envoy_scheduler scheduler;
   enum verdict verdict;

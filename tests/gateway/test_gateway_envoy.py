@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
 import pytest
 import pytest_asyncio
-from gateway_channel import ChannelServer
+from gateway_channel import FAILED, ChannelServer, frame
 from gateway_rig import (
     DEADLINE_SECONDS,
     Handler,
@@ -44,6 +45,7 @@ class Stack:
     servers: list[Server]
     picker: Server
     picks: str = ""
+    probed: bool = False
     asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -63,7 +65,7 @@ class Stack:
             "gw",
             (ir.Port(PORT, (ir.Host("*", routes),)),),
             (
-                ir.Cluster("picker/ns/epp", ir.ClusterKind.PICKER, (socket,)),
+                ir.Cluster("picker/ns/epp", ir.ClusterKind.PICKER, (socket,), probed=self.probed),
                 ir.Cluster("pool/ns/pool", ir.ClusterKind.POOL, self.endpoints(), strict=strict),
                 ir.Cluster("service/ns/web/80", ir.ClusterKind.SERVICE, self.endpoints()[2:]),
             ),
@@ -188,6 +190,55 @@ async def test_failure_mode_holds(stack: Stack, fault: str, method: str) -> None
     assert reply.status == 503
     assert reply.json()["error"]["code"] == "picker_unavailable"
     assert sum(len(server.seen) for server in stack.servers) == 1
+
+
+@pytest.mark.parametrize("stack", [CALLOUT], indirect=True)
+async def test_a_hung_picker_is_found_although_answers_may_take_long(stack: Stack) -> None:
+    """Waiting in the picker's queue is no failure; a picker that does not even say so is one."""
+    stack.probed = True
+    await stack.serve(fail_open=True, seconds=600.0)
+    assert (await stack.post()).status == 200
+    stack.picker.handler = _hang
+    assert (await _answered_at_once(stack)).status == 200
+    await stack.serve(fail_open=False, seconds=600.0)
+    assert (await _answered_at_once(stack)).status == 503
+
+
+async def _answered_at_once(stack: Stack) -> HttpAnswer:
+    """The first answer that does not wait for the picker."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    return await stack.post()
+
+
+@pytest.mark.parametrize("stack", [NATIVE], indirect=True)
+async def test_the_channel_does_not_leave_questions_with_a_hung_picker(stack: Stack) -> None:
+    await stack.serve(fail_open=True, seconds=600.0)
+    stack.picker.handler = _hang
+    assert (await stack.post()).status == 200
+
+
+@both
+async def test_a_picker_that_holds_a_question_long_is_not_hung(stack: Stack) -> None:
+    stack.probed = not isinstance(stack.picker, ChannelServer)
+    chosen = stack.picker.handler
+
+    async def hold(question: HttpRequest, writer: asyncio.StreamWriter) -> None:
+        """As a picker does whose pool is full for longer than a hung one is borne."""
+        for _ in range(7 if "/pick/" in question.path else 0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await asyncio.Event().wait()
+            if isinstance(stack.picker, ChannelServer):
+                writer.transport.write(frame(0, FAILED, 0))
+        await chosen(question, writer)
+
+    stack.picker.handler = hold
+    await stack.serve(fail_open=False, seconds=60.0)
+    reply = await stack.post()
+    assert (reply.status, reply.json()["server"]) == (200, "1")
 
 
 @both

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from inferway.gateway.translate.pools import HOLD_MARGIN_SECONDS, PICK_SECONDS, resolve
+from inferway.gateway.translate.pools import resolve
 from inferway.gateway.translate_files import read_documents
 
 
@@ -35,14 +35,16 @@ HOLD, PICK = "inferway.dev/hold-timeout", "inferway.dev/pick-timeout"
 @pytest.mark.parametrize(
     ("annotations", "seconds", "note"),
     [
-        ({}, PICK_SECONDS, ""),
+        ({}, 65.0, ""),
         ({PICK: "2s"}, 2.0, ""),
-        ({HOLD: "60s"}, 60.0 + HOLD_MARGIN_SECONDS, ""),
+        ({HOLD: "60s"}, 65.0, ""),
+        ({HOLD: "2m"}, 125.0, ""),
         ({HOLD: "60s", PICK: "2m"}, 120.0, ""),
-        ({HOLD: "0"}, PICK_SECONDS, ""),
-        ({HOLD: "soon"}, PICK_SECONDS, "nothing is held"),
-        ({HOLD: "1h"}, PICK_SECONDS, "not in 0 to 590s"),
-        ({PICK: "1h"}, PICK_SECONDS, "5s is used"),
+        ({HOLD: "10s", PICK: "2s"}, 15.0, ""),
+        ({HOLD: "0"}, 65.0, ""),
+        ({HOLD: "soon"}, 65.0, "nothing is held"),
+        ({HOLD: "1h"}, 65.0, "not in 0 to 590s"),
+        ({PICK: "1h"}, 65.0, "65s is used"),
     ],
 )
 def test_how_long_a_pick_may_take(annotations: dict[str, str], seconds: float, note: str) -> None:

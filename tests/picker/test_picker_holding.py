@@ -200,3 +200,28 @@ def test_annotations(
         patience_seconds=patience,
     )
     assert len(wrong) == complaints
+
+
+async def test_the_channel_says_that_it_holds_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a proxy can tell waiting from a hung picker."""
+    monkeypatch.setattr("inferway.picker.channel.ALIVE_SECONDS", 0.01)
+    async with empty_pool(**{HOLD_TIMEOUT: "30s"}) as (picker, server):
+        reader, writer = await asyncio.open_connection("127.0.0.1", picker.ports["pick"])
+        proxy = Proxy(reader, writer)
+        writer.write(question(1, json.dumps(BODY).encode()))
+        for _ in range(3):
+            number, verdict, _, _ = await proxy.answer()
+            assert (number, verdict) == (0, 3)
+        picker.set_endpoints([Endpoint(server.address, "a")])
+        while number == 0:
+            number, verdict, _, _ = await proxy.answer()
+        assert (number, verdict) == (1, 1)
+        writer.transport.abort()
+
+
+async def test_a_proxy_that_asks_after_the_health_gets_an_answer() -> None:
+    async with empty_pool() as (picker, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", picker.ports["pick"])
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: picker\r\n\r\n")
+        assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+        writer.close()

@@ -15,6 +15,9 @@ from inferway.scheduling.events import Doubted
 
 # A connection that closes this soon after an answer most often belongs to a client that left.
 DOUBT_WINDOW_SECONDS = 1.0
+# What proxies ask to see that the picker does not hang; held callouts may take long.
+PROBE_TARGET = b"/healthz"
+_ALIVE = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 
 
 class CalloutProtocol(asyncio.Protocol):
@@ -67,6 +70,10 @@ class CalloutProtocol(asyncio.Protocol):
                 refused = self._server.service.malformed(command)
                 self._transport.write(answers.final(refused.answer, b"", close=True))
                 self._transport.close()
+            return
+        if command.target == PROBE_TARGET:
+            if self._transport is not None:
+                self._transport.write(_ALIVE)
             return
         self._bodiless = command.method == b"HEAD"
         reply = self._server.service.answer(command, self._proxy)

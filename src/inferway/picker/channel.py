@@ -30,6 +30,9 @@ FAILED_FLAGS = 0x10 | 0x20 | 0x40
 PICKS_MAX = 1 << 20
 # A usage beyond this is not one.
 TOKENS_MAX = 1 << 31
+# While it holds questions a picker says so this often; a proxy takes one that is silent for five
+# seconds for hung.
+ALIVE_SECONDS = 1.0
 
 
 class _Details(msgspec.Struct, gc=False):
@@ -57,6 +60,7 @@ class ChannelProtocol(asyncio.Protocol):
         self._picks: dict[int, str | None] = {}
         # How to tell what holds them that nobody waits any more.
         self._leave: dict[int, Callable[[], None]] = {}
+        self._saying: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -73,6 +77,8 @@ class ChannelProtocol(asyncio.Protocol):
         for leave in self._leave.values():
             leave()
         self._leave.clear()
+        if self._saying is not None:
+            self._saying.cancel()
         self._server.disconnected(self, self._proxy)
 
     def data_received(self, data: bytes) -> None:
@@ -105,10 +111,21 @@ class ChannelProtocol(asyncio.Protocol):
             if reply.start(partial(self._resume, number)):
                 if reply.cancel is not None:
                     self._leave[number] = reply.cancel
+                    if self._saying is None:
+                        self._say_alive(first=True)
                 return b""
             del self._picks[number]
             reply = reply.otherwise
         return self._word(number, reply)
+
+    def _say_alive(self, *, first: bool = False) -> None:
+        """Goes on while questions are held."""
+        self._saying = None
+        if self._transport is None or not self._leave:
+            return
+        if not first:
+            self._transport.write(frames.alive())
+        self._saying = asyncio.get_running_loop().call_later(ALIVE_SECONDS, self._say_alive)
 
     def _word(self, number: int, reply: Reply) -> bytes:
         if isinstance(reply, Chosen):

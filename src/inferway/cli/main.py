@@ -7,11 +7,15 @@ are found before the command line library is imported, because every Pod pays fo
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
 
+from inferway.base import compiled
 from inferway.base.errors import InferwayError
+
+_log = logging.getLogger(__name__)
 
 # Word -> module with ``main(argv, env) -> int``.
 PROGRAMS = {
@@ -48,6 +52,9 @@ def _run_program(word: str, argv: list[str]) -> int:
     if word != "simulator":
         # The simulated server prints what vLLM prints and needs no handler.
         logs.install(os.environ.get("INFERWAY_LOG_LEVEL", "info"))
+    if word == "picker":
+        why = compiled.use(os.environ)
+        _log.info("compiled code", extra={"data": {"runs": not why, "why_not": why}})
     program = importlib.import_module(PROGRAMS[word])
     code: int = program.main(argv, os.environ)
     return code

@@ -107,7 +107,7 @@ class LoraState:
             return 0.0
         if len(server.resident) < server.max_loras:
             return self.load_seconds
-        busy = len(server.running | server.active.keys())
+        busy = len(server.running.union(server.active))
         if busy < server.max_loras:
             return 2 * self.load_seconds
         return 2 * self.load_seconds + service_seconds / busy

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from inferway.picker.listing import Listing, union
+from inferway.scheduling.rewrite import Rewrite, Rule, Target, compile_table
 
 
 def models(*names: str, parent: str | None = None) -> list[dict[str, Any]]:
@@ -51,9 +52,25 @@ def test_servers_that_leave_take_their_adapters_along() -> None:
     assert not listing
     listing.put("a:1", text(*models("base")))
     listing.put("b:1", text(*models("base"), *models("food", parent="base")))
-    assert b"food" in listing.text
+    assert b"food" in listing.text()
     listing.keep({"a:1"})
-    assert [card["id"] for card in json.loads(listing.text)["data"]] == ["base"]
+    assert [card["id"] for card in json.loads(listing.text())["data"]] == ["base"]
     listing.keep(set())
     assert not listing
-    assert json.loads(listing.text)["data"] == []
+    assert json.loads(listing.text())["data"] == []
+
+
+def rewrites(**targets: tuple[str, ...]) -> Any:
+    rules = tuple(Rule((a,), tuple(Target(t) for t in found)) for a, found in targets.items())
+    return compile_table([Rewrite("r", "", rules)])
+
+
+def test_names_of_rewrites_are_listed_as_their_first_target_that_is_served() -> None:
+    listing = Listing()
+    listing.put("a:1", text(*models("base"), *models("food", parent="base")))
+    table = rewrites(best=("gone", "food"), main=("base",), base=("food",), lost=("gone",))
+    cards = {card["id"]: card for card in json.loads(listing.text(table))["data"]}
+    assert list(cards) == ["base", "main", "best", "food"]
+    assert (cards["best"]["parent"], cards["best"]["root"]) == ("base", "/food")
+    assert (cards["main"]["parent"], cards["main"]["root"]) == (None, "/base")
+    assert [card["id"] for card in json.loads(listing.text())["data"]] == ["base", "food"]

@@ -1,14 +1,19 @@
 """The models of a pool as one ``/v1/models`` answer: the union of what its servers say.
 
 Entries are the servers' own bytes. An adapter that only some servers have loaded is listed, since
-a request for it is routed to those.
+a request for it is routed to those. A name that a rewrite has a rule for is listed as the first of
+its targets that is served, under that name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from typing import Any
+
 import msgspec
+
+from inferway.scheduling.rewrite import RewriteTable
 
 # More entries than this on one server is an error of its.
 ENTRIES_MAX = 10_000
@@ -33,6 +38,7 @@ class Listing:
     def __init__(self) -> None:
         self._said: dict[str, bytes] = {}
         self._text: bytes | None = None
+        self._table: RewriteTable | None = None
 
     def put(self, address: str, text: bytes) -> None:
         """A server's answer, which has been understood before."""
@@ -46,11 +52,10 @@ class Listing:
             del self._said[address]
             self._text = None
 
-    @property
-    def text(self) -> bytes:
-        """The union, base models first, then by name."""
-        if self._text is None:
-            self._text = union(self._said.values())
+    def text(self, table: RewriteTable | None = None) -> bytes:
+        """The union, base models first, then by name; with the names that rewrites add."""
+        if self._text is None or table is not self._table:
+            self._text, self._table = union(self._said.values(), table), table
         return self._text
 
     def __bool__(self) -> bool:
@@ -58,12 +63,23 @@ class Listing:
         return bool(self._said)
 
 
-def union(texts: Iterable[bytes]) -> bytes:
+def union(texts: Iterable[bytes], table: RewriteTable | None = None) -> bytes:
     """One answer of several. Of entries with the same name the first stays."""
     found: dict[str, tuple[bool, str, msgspec.Raw]] = {}
     for text in texts:
         for raw in _decode(text).data[:ENTRIES_MAX]:
             entry = _decode_entry(raw)
             found.setdefault(entry.id, (bool(entry.parent), entry.id, raw))
+    for alias, rule in table.exact.items() if table is not None else ():
+        served = next((t.model for t in rule.targets if t.model in found), None)
+        if served is not None and alias not in found:
+            adapter, _, raw = found[served]
+            found[alias] = (adapter, alias, _renamed(raw, alias))
     data = [raw for _, _, raw in sorted(found.values(), key=lambda entry: entry[:2])]
     return msgspec.json.encode({"object": "list", "data": data})
+
+
+def _renamed(raw: msgspec.Raw, name: str) -> msgspec.Raw:
+    """A target's entry under another name: what is at its root, and whose child it is, stays."""
+    entry: dict[str, Any] = msgspec.json.decode(raw)
+    return msgspec.Raw(msgspec.json.encode(entry | {"id": name}))

@@ -365,13 +365,13 @@ class PickService:
         """The pool's models, asked for anew unless that was done just now."""
         self._watcher.listed()
         if pool.refresh is None:
-            return Told(pool.listing.text, request_id)
+            return Told(pool.listing.text(pool.rewrites), request_id)
         refresh = pool.refresh
 
         def start(done: Callable[[Reply], None]) -> bool:
-            return refresh(lambda: done(Told(pool.listing.text, request_id)))
+            return refresh(lambda: done(Told(pool.listing.text(pool.rewrites), request_id)))
 
-        return Later(start, Told(pool.listing.text, request_id))
+        return Later(start, Told(pool.listing.text(pool.rewrites), request_id))
 
     def _queued(self, flow: FlowGate, asked: Asked) -> Reply | Later | None:
         """Waits for its turn, or says why not; None: its turn is at once."""

@@ -1,8 +1,8 @@
 """Compiled copies of the modules that every request passes: which, and whether they may run.
 
 ``tools/build_compiled.py`` makes them with mypyc where Inferway is installed, in a folder of their
-own, so that a plain import takes the ``.py`` file. ``use`` puts them in front for one process. They
-are a copy and nothing else: each is taken only while the source beside it is the one it was made of.
+own, so that a plain import takes the ``.py`` file. ``use`` puts them in front for one process, and
+does so only while every source is the one that its compiled copy was made of.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def use(env: Mapping[str, str], folder: Path = FOLDER) -> str:
     if early:
         return f"{early[0]} is imported already"
     place = importlib.util.spec_from_file_location(LIBRARY, folder / f"{LIBRARY}{SUFFIX}")
-    assert place is not None and place.loader is not None
+    assert place is not None
+    assert place.loader is not None
     try:
         library = importlib.util.module_from_spec(place)
         place.loader.exec_module(library)

@@ -8,7 +8,6 @@ its targets that is served, under that name.
 from __future__ import annotations
 
 from collections.abc import Iterable
-
 from typing import Any
 
 import msgspec

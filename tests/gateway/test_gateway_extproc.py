@@ -292,7 +292,8 @@ async def test_the_gateway_restricts_the_choice() -> None:
     async with rig(hint=f" {own_address(43)} ,10.255.0.1:1") as one:
         reply = await one.ask("/x", method="GET")
         assert reply.json()["server"] == "s2"
-    for hint in ([], "10.255.0.1:8000"):
+    nobody: tuple[Any, ...] = ([], "10.255.0.1:8000")
+    for hint in nobody:
         async with rig(hint=hint, servers=1) as one:
             for method in ("POST", "GET"):
                 reply = await one.ask(method=method, body=prompt())

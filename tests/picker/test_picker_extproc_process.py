@@ -25,7 +25,7 @@ from inferway.picker.extproc import certificates, stream
 from inferway.picker.run import Picker
 from inferway.scheduling.policy import CostPolicy
 
-BASE = {"id": "m", "object": "model", "parent": None}
+BASE: dict[str, object] = {"id": "m", "object": "model", "parent": None}
 DEADLINE_SECONDS = 10.0
 PLAIN = "--secure-serving=false"
 REQUEST = b'{"model": "m", "prompt": "x"}'

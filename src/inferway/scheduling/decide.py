@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from inferway.scheduling.decision import Decision, Policy, Refusal, RefusalReason
 from inferway.scheduling.request import Request, Rng
 from inferway.scheduling.snapshot import Snapshot
@@ -58,9 +60,26 @@ def candidates(request: Request, snapshot: Snapshot, now: float) -> list[int] | 
                     RefusalReason.NO_ENDPOINT,
                     f"No ready endpoint of the pool serves the model {request.model!r}.",
                 )
+    if request.subset is not None:
+        slots = _within(request.subset, slots, columns.address)
+        if not slots:
+            return Refusal(
+                RefusalReason.NO_ENDPOINT,
+                "No ready endpoint that serves the request is among those that the gateway leaves "
+                "to choose from.",
+            )
     if columns.suspects_until > now:
         return [slot for slot in slots if columns.suspect_until[slot] <= now] or slots
     return slots
+
+
+def _within(subset: frozenset[str], slots: list[int], address: Sequence[str]) -> list[int]:
+    """The slots whose ``ip:port`` or ``ip`` is in the subset."""
+    return [
+        slot
+        for slot in slots
+        if address[slot] in subset or address[slot].rpartition(":")[0] in subset
+    ]
 
 
 def _unknown_model(request: Request, snapshot: Snapshot) -> Refusal:

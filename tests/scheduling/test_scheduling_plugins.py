@@ -1,87 +1,15 @@
-"""Each plugin against values computed by hand from its published formula."""
+"""Each plugin against values computed by hand from its published formula: the first ones."""
 
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Sequence
 
 import pytest
+from plugin_helpers import kept, made, order, placed, pool_of, scores
 
-from inferway.scheduling.config_reader import Reader
 from inferway.scheduling.decision import Decision
 from inferway.scheduling.events import Scrape
-from inferway.scheduling.plugins.base import (
-    Context,
-    Filter,
-    LatencyProducer,
-    LoadProducer,
-    MediaProducer,
-    Picker,
-    Placed,
-    Plugin,
-    PrefixProducer,
-    Scorer,
-)
-from inferway.scheduling.plugins.registry import DEFAULT_PRODUCERS, plugin_types
-from inferway.scheduling.plugins.topology import TopologyExtractor
-from inferway.scheduling.plugins.types import Data, Making
-from inferway.scheduling.policy import CostPolicy
-from inferway.scheduling.pool import PoolScheduler
 from inferway.scheduling.request import ApiKind, Request
-from inferway.scheduling.snapshot import Endpoint
-
-MAKES: dict[Data, type[Plugin]] = {
-    Data.PREFIX: PrefixProducer,
-    Data.LOAD: LoadProducer,
-    Data.LATENCY: LatencyProducer,
-    Data.MEDIA: MediaProducer,
-    Data.TOPOLOGY: TopologyExtractor,
-}
-PLAIN = Request("m", ApiKind.COMPLETIONS, b"hello")
-
-
-def made(name: str, *, sources: Sequence[Plugin] = (), **parameters: object) -> Plugin:
-    """A plugin by its type; what it reads comes from the sources, else from default producers."""
-    row = plugin_types()[name]
-    reader = Reader({})
-    values = reader.values("", row.parameters, parameters)
-    assert reader.problems == []
-    needs = {need.data for need in row.needs if need.when(values)}
-    given = {data: one for data in needs for one in sources if isinstance(one, MAKES[data])}
-    made_here = {data: made(DEFAULT_PRODUCERS[data]) for data in needs - given.keys()}
-    assert row.build is not None
-    return row.build(Making(name, values, {**made_here, **given}))
-
-
-def placed(plugin: Plugin, pool: PoolScheduler, request: Request, slot: int) -> None:
-    """The request goes to a slot."""
-    context = Context(request, pool.snapshot(), 0.0, random.Random(1))
-    plugin.placed(Placed(context, "default", {"default": [slot]}))
-
-
-def pool_of(count: int, labels: list[dict[str, str]] | None = None) -> PoolScheduler:
-    pool = PoolScheduler(CostPolicy())
-    pool.set_endpoints(
-        [
-            Endpoint(f"10.0.0.{n}:8000", f"pod-{n}", labels[n] if labels else {})
-            for n in range(count)
-        ],
-        0.0,
-    )
-    return pool
-
-
-def scores(plugin: Plugin, pool: PoolScheduler, request: Request = PLAIN) -> list[float]:
-    assert isinstance(plugin, Scorer)
-    context = Context(request, pool.snapshot(), 0.0, random.Random(1))
-    return plugin.score(context, list(pool.columns.live))
-
-
-def kept(plugin: Plugin, pool: PoolScheduler, request: Request = PLAIN) -> list[int]:
-    assert isinstance(plugin, Filter)
-    context = Context(request, pool.snapshot(), 0.0, random.Random(1))
-    return plugin.keep(context, list(pool.columns.live))
 
 
 @pytest.mark.parametrize(
@@ -170,13 +98,6 @@ def test_cost_scorer_prefers_the_cached_and_idle_server() -> None:
     values = scores(made("inferway-cost-scorer"), pool, request)
     assert values[0] == values[2] == 1.0
     assert 0 < values[1] < 1
-
-
-def order(plugin: Plugin, values: list[float], seed: int = 1) -> list[int]:
-    assert isinstance(plugin, Picker)
-    pool = pool_of(len(values))
-    context = Context(PLAIN, pool.snapshot(), 0.0, random.Random(seed))
-    return plugin.order(context, list(range(len(values))), values)
 
 
 def test_max_score_picker() -> None:

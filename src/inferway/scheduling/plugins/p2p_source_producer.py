@@ -44,7 +44,7 @@ class P2pSourceProducer(Plugin):
             return ()
         tokens = {slot: size * match.tokens_per_byte for slot, size in match.matched.items()}
         most = max(tokens.values())
-        near = [slot for slot, has in tokens.items() if has >= most - match.block_tokens]
+        near = sorted(slot for slot, has in tokens.items() if has >= most - match.block_tokens)
         columns = context.snapshot.columns
         weights = [1.0 / (1.0 + columns.waiting[slot]) for slot in near]
         mark = context.rng.random() * sum(weights)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from inferway.base.errors import InferwayError, UsageError
-from inferway.bench import backends, datapath, live, overhead, plain, processes, report, wrk
+from inferway.bench import backends, datapath, extproc, live, overhead, plain, processes, report, wrk
 from inferway.bench.target import Target
 
 # Each test process has addresses of its own, far from those of stacks.
@@ -173,6 +173,23 @@ def test_the_data_path_answers_and_is_measured(tmp_path: Path) -> None:
         measured = overhead.Bench(servers.process.pid, tmp_path).round(target, run)
     assert measured.result.errors == 0
     assert measured.result.requests > 30
+    assert measured.micros("envoy") > 0
+    assert measured.micros("picker") > 0
+
+
+@pytest.mark.slow
+def test_the_way_of_other_gateways_is_measured(tmp_path: Path) -> None:
+    if shutil.which("wrk") is None:
+        pytest.skip("wrk is not here: apt-get install wrk")
+    hosts = (f"{NET}.31", f"{NET}.32")
+    with (
+        backends.running(hosts, tmp_path) as servers,
+        extproc.running(f"{NET}.33", hosts, tmp_path, concurrency=1) as target,
+    ):
+        run = wrk.WrkRun(target.url, overhead.bodies(1024), 1.0, rate=100.0)
+        measured = overhead.Bench(servers.process.pid, tmp_path).round(target, run)
+    assert measured.result.errors == 0
+    assert measured.result.requests > 10
     assert measured.micros("envoy") > 0
     assert measured.micros("picker") > 0
 

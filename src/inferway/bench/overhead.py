@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inferway.base.errors import InferwayError
-from inferway.bench import backends, datapath, live, plain, processes, report, wrk
+from inferway.bench import backends, datapath, extproc, live, plain, processes, report, wrk
 from inferway.bench.target import Target
 
 COLUMNS = (
@@ -176,11 +176,15 @@ def at_half_load(
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Everything that runs: what measures, what is measured, plain Envoy first."""
+    """Everything that runs: what measures, what is measured, plain Envoy first.
+
+    ``beside`` are other ways to the same picker, measured as they are saturated.
+    """
 
     bench: Bench
     targets: tuple[Target, ...]
     backends: str
+    beside: tuple[Target, ...] = ()
 
 
 @contextmanager
@@ -195,7 +199,11 @@ def whole_stack(folder: Path) -> Iterator[Scene]:
             f"{cluster.network}.127.252", servers.addresses, folder, envoy_concurrency(measured)
         )
         targets = (stack.enter_context(alone), measured)
-        yield Scene(Bench(servers.process.pid, folder), targets, servers.kind)
+        foreign = extproc.running(
+            f"{cluster.network}.127.251", servers.addresses, folder, envoy_concurrency(measured)
+        )
+        beside = (stack.enter_context(foreign),)
+        yield Scene(Bench(servers.process.pid, folder), targets, servers.kind, beside)
 
 
 @contextmanager
@@ -210,7 +218,8 @@ def data_path(folder: Path) -> Iterator[Scene]:
             stack.enter_context(plain.running(f"{network}.3", hosts, folder, cores)),
             stack.enter_context(datapath.running(f"{network}.4", hosts, folder, cores)),
         )
-        yield Scene(Bench(servers.process.pid, folder), targets, servers.kind)
+        beside = (stack.enter_context(extproc.running(f"{network}.5", hosts, folder, cores)),)
+        yield Scene(Bench(servers.process.pid, folder), targets, servers.kind, beside)
 
 
 def envoy_concurrency(target: Target) -> int:
@@ -231,7 +240,7 @@ def measure(options: Options, folder: Path) -> tuple[dict[str, object], list[dic
     with (data_path if options.data_path else whole_stack)(folder) as scene:
         rows: list[dict[str, object]] = []
         for size in options.body_bytes:
-            rows += saturated(scene.bench, scene.targets, size, options)
+            rows += saturated(scene.bench, (*scene.targets, *scene.beside), size, options)
         rate = HALF * float(str(rows[1]["requests_per_second"]))
         rows += at_half_load(scene.bench, scene.targets, rate, options)
     return processes.machine() | {"backends": scene.backends}, rows

@@ -448,6 +448,8 @@ class PickService:
             return decision
         address = scheduler.columns.address
         named = ",".join([address[slot] for slot in decision.slots])
+        if scheduler.policy.port:
+            named = _at_port(named, scheduler.policy.port)
         self._watcher.chosen(pick, asked, decision, now, self._monotonic())
         return Chosen(
             named, pick, request_id, asked.splice, decision.headers, decision.response_headers
@@ -463,6 +465,12 @@ class PickService:
     ) -> Refused:
         self._watcher.refused(outcome, self._monotonic() - began, asked)
         return Refused(answer, request_id)
+
+
+def _at_port(addresses: str, port: int) -> str:
+    """The same Pods, each once, at one port of theirs."""
+    hosts = dict.fromkeys(one.rpartition(":")[0] for one in addresses.split(","))
+    return ",".join(f"{host}:{port}" for host in hosts)
 
 
 def _in_style(reply: Reply | Later, style: Style) -> Reply | Later:

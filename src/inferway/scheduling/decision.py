@@ -39,7 +39,9 @@ class Decision(msgspec.Struct, gc=False):
 
     ``headers`` (lower-case name, value) are set on the request to the server,
     ``response_headers`` on the answer to the client. ``trail`` is the policy's own, which it finds
-    again when the request is placed.
+    again when the request is placed. Where another server prefills, ``prefill`` is its slot, and
+    ``prefill_matched_bytes`` what it has cached; ``stages`` names what is done apart, as in
+    ``disagg_decision_total``.
     """
 
     slots: Sequence[int]
@@ -50,6 +52,9 @@ class Decision(msgspec.Struct, gc=False):
     headers: Sequence[tuple[str, str]] = ()
     response_headers: Sequence[tuple[str, str]] = ()
     trail: Any = None
+    prefill: int = -1
+    prefill_matched_bytes: int = 0
+    stages: str = ""
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -71,6 +76,8 @@ class Policy(Protocol):
     name: str
     # Lower-case names of request headers that it reads; others need not be kept for it.
     headers: frozenset[str]
+    # Requests go to this port of the chosen Pod instead of the endpoint's own; 0: they do not.
+    port: int
 
     def rank(
         self, request: Request, snapshot: Snapshot, slots: list[int], now: float, rng: Rng

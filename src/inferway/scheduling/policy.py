@@ -23,12 +23,13 @@ class CostPolicy:
     def __init__(self) -> None:
         self.name = "inferway-cost-scorer"
         self.headers: frozenset[str] = frozenset()
+        self.port = 0
 
     def rank(
         self, request: Request, snapshot: Snapshot, slots: list[int], now: float, rng: Rng
     ) -> Decision:
         blocks = blocks_of(request)
-        matched = snapshot.prefixes.match(blocks) if blocks.hashes else {}
+        matched = snapshot.matched(request, blocks, now)
         values = costs(request, snapshot, slots, matched, now)
         first = _among_equals(slots, values, snapshot, rng)
         order = [slots[first]]
@@ -51,7 +52,7 @@ class CostPolicy:
         self, request: Request, snapshot: Snapshot, slots: list[int], now: float
     ) -> list[dict[str, Any]]:
         blocks = blocks_of(request)
-        matched = snapshot.prefixes.match(blocks)
+        matched = snapshot.matched(request, blocks, now)
         return [asdict(parts(request, snapshot, slot, matched.get(slot, 0), now)) for slot in slots]
 
 

@@ -361,8 +361,9 @@ class PoolScheduler:
         if not address:
             return
         if event.failed or (event.served and event.served != address):
-            self.suspect(address, now)
-            return
+            if event.failed or not _same_pod(self.policy.port, event.served, address):
+                self.suspect(address, now)
+                return
         if event.attempts > 1 or not 200 <= event.code < 300:
             return
         learn.from_answer(self._learners, taken, event)
@@ -384,6 +385,11 @@ class PoolScheduler:
         return {
             self.columns.address[slot]: self.columns.in_flight[slot] for slot in self.columns.live
         }
+
+
+def _same_pod(port: int, served: str, address: str) -> bool:
+    """Whether requests go to another port of the Pod than the endpoint's own, as this one did."""
+    return port > 0 and served.rpartition(":")[0] == address.rpartition(":")[0]
 
 
 def _finite(seconds: float) -> float | None:

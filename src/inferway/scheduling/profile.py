@@ -70,21 +70,27 @@ class Profile:
 class Choice:
     """What a profile handler has come to; ``picked`` has the profiles that ran, by name."""
 
-    __slots__ = ("kind", "picked", "port", "primary", "refusal", "score")
+    __slots__ = ("picked", "prefill", "primary", "refusal", "score", "stages")
 
     def __init__(self, primary: str) -> None:
         self.primary = primary
         self.picked: dict[str, Sequence[int]] = {}
         self.score = 0.0
         self.refusal: Refusal | None = None
-        # Port to send the request to instead of the endpoint's own; 0: none.
-        self.port = 0
+        # The profile whose server computes the prompt for another one; empty: there is none.
+        self.prefill = ""
         # Which stages run, as a label of metrics; empty where nothing is disaggregated.
-        self.kind = ""
+        self.stages = ""
 
 
 class ProfileHandler(Plugin):
-    """Says which profiles run, in which order."""
+    """Says which profiles run, in which order.
+
+    ``port``: requests go there on the chosen Pod instead of the endpoint's own port; 0: they do
+    not.
+    """
+
+    port: int = 0
 
     def choose(self, profiles: Mapping[str, Profile], context: Context, slots: list[int]) -> Choice:
         """Runs profiles."""
@@ -122,6 +128,7 @@ class ProfilePolicy:
         names = list(parts.profiles)
         self.name = f"profile {names[0]}" if len(names) == 1 else f"profiles {', '.join(names)}"
         self.headers = parts.headers
+        self.port = parts.handler.port
         self.profiles = parts.profiles
         self.handler = parts.handler
         self.plugins = parts.plugins
@@ -152,20 +159,26 @@ class ProfilePolicy:
         order = choice.picked.get(choice.primary)
         if not order:
             return Decision([])
-        placed = Placed(context, choice.primary, choice.picked)
+        return self._decision(choice, order, Placed(context, choice.primary, choice.picked))
+
+    def _decision(self, choice: Choice, order: Sequence[int], placed: Placed) -> Decision:
+        context = placed.context
         decision = Decision(
             order,
-            0,
+            self._matched(context, order[0]),
             context.prompt_tokens,
-            NO_BLOCKS,
+            context.blocks if self._reads_prefixes else NO_BLOCKS,
             choice.score,
             trail=placed,
         )
-        if self._reads_prefixes:
-            decision.blocks = context.blocks
-            decision.matched_bytes = context.matched.get(order[0], 0)
-        elif self._prefixes is not None:
-            decision.matched_bytes = self._prefixes.match(context).matched.get(order[0], 0)
+        if choice.stages:
+            decision.stages = choice.stages
+            computing = placed.slot(choice.prefill) if choice.prefill else None
+            if computing is not None:
+                decision.prefill = computing
+                decision.prefill_matched_bytes = self._matched(context, computing)
+                # The cache comes along with the request: nothing is left to compute.
+                decision.matched_bytes = len(context.request.prompt)
         if self._requesters:
             decision.headers = [h for one in self._requesters for h in one.request_headers(placed)]
         if self._responders:
@@ -173,6 +186,14 @@ class ProfilePolicy:
                 h for one in self._responders for h in one.response_headers(placed)
             ]
         return decision
+
+    def _matched(self, context: Context, slot: int) -> int:
+        """Bytes of the prompt that a server has cached, if a plugin has asked for it anyway."""
+        if self._reads_prefixes:
+            return context.matched.get(slot, 0)
+        if self._prefixes is not None:
+            return self._prefixes.match(context).matched.get(slot, 0)
+        return 0
 
     def placed(self, request: Request, decision: Decision) -> None:
         if decision.trail is not None:

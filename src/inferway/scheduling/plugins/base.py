@@ -45,7 +45,7 @@ class Context:
     def matched(self) -> Mapping[int, int]:
         """Bytes of prompt that a slot is taken to have cached."""
         if self._matched is None:
-            self._matched = self.snapshot.prefixes.match(self.blocks)
+            self._matched = self.snapshot.matched(self.request, self.blocks, self.now)
         return self._matched
 
     @property
@@ -204,11 +204,6 @@ class MediaProducer(Plugin):
     def match(self, context: Context) -> tuple[Mapping[int, int], int]:
         """Items of the request that a slot has, and how many there are."""
         raise NotImplementedError
-
-
-def bytes_per_token(context: Context) -> float:
-    """The ratio of the request's model."""
-    return context.snapshot.ratios.per_token(context.request)
 
 
 def spread(values: list[float]) -> list[float]:

@@ -19,13 +19,12 @@ class DataParallelProfileHandler(ProfileHandler):
     """Runs the only profile, and sends the request to the primary port of the Pod."""
 
     def __init__(self, making: Making) -> None:
-        self._port: int = making.parameters["primaryPort"]
+        self.port: int = making.parameters["primaryPort"]
 
     def choose(self, profiles: Mapping[str, Profile], context: Context, slots: list[int]) -> Choice:
         name, profile = next(iter(profiles.items()))
         choice = Choice(name)
         choice.picked[name], choice.score = profile.run(context, slots)
-        choice.port = self._port
         return choice
 
     def request_headers(self, placed: Placed) -> Sequence[tuple[str, str]]:

@@ -66,9 +66,10 @@ class DisaggProfileHandler(ProfileHandler):
             if decider is not None and decider.wants(context, decoder):
                 context.peer = decoder
                 self._stage(self._prefill, profiles, choice, context, slots)
-        choice.kind = decision_type(
-            encode=_first(choice, self._encode) is not None,
-            prefill=_first(choice, self._prefill) is not None,
+        prefills = _first(choice, self._prefill) is not None
+        choice.prefill = self._prefill if prefills else ""
+        choice.stages = decision_type(
+            encode=_first(choice, self._encode) is not None, prefill=prefills
         )
         return choice
 
@@ -127,10 +128,6 @@ class DisaggProfileHandler(ProfileHandler):
 
     def primary(self, profiles: Sequence[str]) -> frozenset[str]:
         return frozenset({self._decode})
-
-    def prefill_slot(self, placed: Placed) -> int | None:
-        """The server that prefills for another one."""
-        return placed.slot(self._prefill)
 
 
 def decision_type(*, encode: bool, prefill: bool) -> str:

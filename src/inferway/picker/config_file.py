@@ -12,6 +12,8 @@ from inferway.picker.config_text import ConfigTextError, parse
 from inferway.picker.flags import Options
 from inferway.scheduling.config import Loaded, load
 from inferway.scheduling.decision import Policy
+from inferway.scheduling.flow.configured import options_of
+from inferway.scheduling.flow.options import FlowOptions
 from inferway.scheduling.plugins.registry import plugin_types
 from inferway.scheduling.policy import CostPolicy
 
@@ -24,6 +26,12 @@ def policy(options: Options) -> Policy:
     """Raises UsageError."""
     loaded = configuration(options)
     return CostPolicy() if loaded is None else loaded.policy
+
+
+def flow(options: Options) -> FlowOptions:
+    """How requests wait. Raises UsageError."""
+    loaded = configuration(options)
+    return FlowOptions() if loaded is None else options_of(loaded.flow)
 
 
 def configuration(options: Options) -> Loaded | None:

@@ -95,7 +95,8 @@ class FlowGate:
             request.priority,
             request.fairness_id or DEFAULT_FLOW,
             request.body_bytes,
-            prompt_tokens(request, snapshot) + expected_output(request, snapshot),
+            # A token of output costs a server about twice as much as one of the prompt.
+            prompt_tokens(request, snapshot) + 2.0 * expected_output(request, snapshot),
             request.ttl_seconds,
             request.slo_ttft_ms / 1000.0,
         )

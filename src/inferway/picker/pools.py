@@ -37,7 +37,6 @@ from inferway.picker.telemetry import Telemetry
 from inferway.picker.watch import PoolWatcher, SelectorWatcher
 from inferway.scheduling.decision import Policy
 from inferway.scheduling.events import Event
-from inferway.scheduling.flow.options import FlowOptions
 from inferway.scheduling.pool import PoolScheduler
 from inferway.scheduling.rewrite import RewriteTable
 from inferway.scheduling.snapshot import Endpoint
@@ -69,7 +68,7 @@ class PickedPool:
         self.telemetry = Telemetry(f"{spec.namespace}/{spec.name}", self.scheduler, ring)
         servers = scrape_options(options)
         self.scraper = Scraper(self.scheduler, clock, servers)
-        self._flow_options = FlowOptions()
+        self._flow_options = config_file.flow(options)
         self.flow = FlowGate(self.scheduler, clock, self._flow_options)
         self.placement = PlacementKeeper(
             self.key, spec.group, self.scheduler, self.scraper, servers, clock

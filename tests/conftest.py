@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from inferway.base import compiled
 
@@ -22,7 +23,29 @@ TOOLS = ROOT / "build" / "tools"
 
 # An example that takes long on a busy machine is no finding; whole tests have a time limit.
 settings.register_profile("inferway", deadline=None)
-settings.load_profile("inferway")
+# make fuzz sets for how many seconds each test marked fuzz is repeated, with new input each time.
+FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
+settings.register_profile(
+    "fuzz",
+    deadline=None,
+    derandomize=False,
+    max_examples=200,
+    suppress_health_check=list(HealthCheck),
+)
+settings.load_profile("fuzz" if FUZZ_SECONDS else "inferway")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Repeats a test marked fuzz until its time is over; Hypothesis itself knows no time."""
+    if not FUZZ_SECONDS or pyfuncitem.get_closest_marker("fuzz") is None:
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    end = time.monotonic() + FUZZ_SECONDS
+    while time.monotonic() < end:
+        pyfuncitem.obj(**arguments)
+    return True
 
 
 # Before any test file imports one of them.

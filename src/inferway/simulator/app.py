@@ -6,8 +6,18 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from inferway.simulator import adapters_api, chat, completions, other_api, responses_api
+from inferway.simulator import (
+    adapters_api,
+    chat,
+    completions,
+    generate_api,
+    messages_api,
+    other_api,
+    responses_api,
+    scoring_api,
+)
 from inferway.simulator.decoding import Decoder
 from inferway.simulator.engine.engine import Engine
 from inferway.simulator.engine.values import Step
@@ -19,6 +29,10 @@ from inferway.simulator.models import Models
 from inferway.simulator.options import Options
 from inferway.simulator.pump import EnginePump
 from inferway.simulator.requests import StreamOptions
+
+if TYPE_CHECKING:
+    # ZeroMQ is not loaded by a server that publishes nothing.
+    from inferway.simulator.kv_events import KvPublisher
 
 Route = Callable[["App", Exchange], None]
 # Longer ids would be copied into every chunk of a stream.
@@ -51,6 +65,16 @@ def routes(*, runtime_lora: bool) -> dict[str, dict[str, Route]]:
         "/v1/chat/completions": {"POST": chat.handle},
         "/v1/responses": {"POST": responses_api.handle},
         "/v1/embeddings": {"POST": other_api.embeddings},
+        "/v1/messages": {"POST": messages_api.messages},
+        "/v1/messages/count_tokens": {"POST": messages_api.count_tokens},
+        "/inference/v1/generate": {"POST": generate_api.handle},
+        "/score": {"POST": scoring_api.score},
+        "/v1/score": {"POST": scoring_api.score},
+        "/rerank": {"POST": scoring_api.rerank},
+        "/v1/rerank": {"POST": scoring_api.rerank},
+        "/v2/rerank": {"POST": scoring_api.rerank},
+        "/pooling": {"POST": scoring_api.pooling},
+        "/classify": {"POST": scoring_api.classify},
         "/v1/models": {"GET": other_api.models},
         "/tokenize": {"POST": other_api.tokenize},
         "/detokenize": {"POST": other_api.detokenize},
@@ -84,6 +108,7 @@ class App:
         self.metrics = Metrics(options.served_names[0], options.max_model_len, self.started_wall)
         self.engine = Engine(options.engine, options.profile)
         self.pump = EnginePump(self.engine, loop, self)
+        self.publisher: KvPublisher | None = None
         self.in_flight = 0
         self._routes = routes(runtime_lora=options.runtime_lora)
         self._adapters_active = False
@@ -91,6 +116,11 @@ class App:
             self.models.begin_load(module)
             self.models.finish_load(module)
             self.engine.adapters.preload(module.name)
+
+    def publish_to(self, publisher: KvPublisher) -> None:
+        """Tells what becomes of the cache's blocks from here on."""
+        self.engine.record()
+        self.publisher = publisher
 
     def handle(self, exchange: Exchange) -> None:
         """Answers one request, whatever it is."""
@@ -152,6 +182,10 @@ class App:
         metrics.hit_tokens += step.cache_hit_tokens
         metrics.preemptions += step.preempted
         metrics.tokens.step.observe(step.prefill_tokens + step.decode_tokens)
+        if self.publisher is not None:
+            log = self.engine.take_log()
+            if log:
+                self.publisher.publish(log)
         if self.options.lora_enabled:
             stats = self.engine.stats()
             metrics.lora(stats.running_adapters, stats.waiting_adapters, time.time())

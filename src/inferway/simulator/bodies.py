@@ -8,10 +8,16 @@ from types import MappingProxyType
 from inferway.simulator.requests import (
     ChatRequest,
     CompletionRequest,
+    CountTokensRequest,
     DetokenizeRequest,
     EmbeddingRequest,
+    GenerateRequest,
     LoadAdapterRequest,
+    MessagesRequest,
+    PoolingRequest,
+    RerankRequest,
     ResponsesRequest,
+    ScoreRequest,
     TokenizeRequest,
     UnloadAdapterRequest,
 )
@@ -142,6 +148,73 @@ CHECKS: Mapping[type, Check] = MappingProxyType(
                 "dimensions": optional(integer),
             },
             ("input",),
+        ),
+        PoolingRequest: any_of(
+            fields(
+                {
+                    "model": optional(string),
+                    "input": any_of(_TOKENS, list_of(_TOKENS), string, list_of(string)),
+                },
+                ("input",),
+            ),
+            fields({"model": optional(string), "messages": list_of(mapping)}, ("messages",)),
+        ),
+        ScoreRequest: any_of(
+            *(
+                fields({"model": optional(string), a: anything, b: anything}, (a, b))
+                for a, b in (
+                    ("queries", "documents"),
+                    ("queries", "items"),
+                    ("data_1", "data_2"),
+                    ("text_1", "text_2"),
+                )
+            )
+        ),
+        RerankRequest: fields(
+            {
+                "model": optional(string),
+                "query": any_of(string, mapping),
+                "documents": any_of(string, mapping, list_of(any_of(string, mapping))),
+                "top_n": at_least(integer, 0),
+            },
+            ("query", "documents"),
+        ),
+        MessagesRequest: fields(
+            {
+                "model": string,
+                "messages": list_of(mapping),
+                "max_tokens": integer,
+                "stop_sequences": optional(list_of(string)),
+                "stream": optional(boolean),
+                "system": optional(any_of(string, list_of(mapping))),
+                "temperature": optional(number),
+                "top_k": optional(integer),
+                "top_p": optional(number),
+            },
+            ("model", "messages", "max_tokens"),
+        ),
+        CountTokensRequest: fields(
+            {
+                "model": string,
+                "messages": list_of(mapping),
+                "system": optional(any_of(string, list_of(mapping))),
+            },
+            ("model", "messages"),
+        ),
+        GenerateRequest: fields(
+            {
+                "request_id": string,
+                "token_ids": _TOKENS,
+                "sampling_params": fields(
+                    {"n": integer, "max_tokens": optional(integer), "temperature": number}
+                ),
+                "model": optional(string),
+                "output_mode": one_of("tokens", "text"),
+                "stream": optional(boolean),
+                "stream_options": optional(_STREAM_OPTIONS),
+                "cache_salt": optional(string),
+            },
+            ("token_ids", "sampling_params"),
         ),
         LoadAdapterRequest: fields(
             {

@@ -26,7 +26,7 @@ _ONE = (
     "generation-config generation-config-path grpc-port guided-decoding-backend "
     "h11-max-header-count h11-max-incomplete-event-size hf-config-path hf-overrides "
     "io-processor-plugin ir-op-priority jit-monitor-mode kda-decode-backend kda-prefill-backend "
-    "kernel-config kv-cache-metrics-sample kv-events-config kv-offloading-backend "
+    "kernel-config kv-cache-metrics-sample kv-offloading-backend "
     "kv-offloading-size kv-transfer-config limit-mm-per-prompt linear-backend load-format "
     "log-config-file log-level logging-config logits-processor-pattern logprobs-mode "
     "long-prefill-token-threshold lora-dtype lora-extra-vocab-size mamba-backend "

@@ -16,7 +16,7 @@ from typing import NoReturn
 import msgspec
 
 from inferway.base.errors import UsageError
-from inferway.simulator import profile_file
+from inferway.simulator import kv_events_config, profile_file
 from inferway.simulator.engine.profiles import Profile, builtin_profiles
 from inferway.simulator.engine.values import EngineConfig
 from inferway.simulator.flag_tables import (
@@ -113,6 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--disable-access-log-for-endpoints", default="")
     add("--uvicorn-log-level", default="info",
         choices=("critical", "debug", "error", "info", "trace", "warning"))  # fmt: skip
+    add("--kv-events-config", type=kv_events_config.parse, default=None, metavar="JSON")
     add("--config", default=None, help="YAML file with flags; flags given here win")
     add("--profile", default=None,
         help="speed of the engine: a built-in name or a YAML file")  # fmt: skip
@@ -267,6 +268,7 @@ def _options(args: argparse.Namespace, env: Mapping[str, str], ignored: list[str
         quiet_paths=frozenset(p for p in args.disable_access_log_for_endpoints.split(",") if p),
         gpu_memory_utilization=args.gpu_memory_utilization,
         kv_cache_dtype=args.kv_cache_dtype,
+        kv_events=args.kv_events_config,
         block_size_given=args.block_size is not None,
         warnings=tuple(warnings),
     )

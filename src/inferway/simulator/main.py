@@ -9,12 +9,16 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from inferway.base.errors import InferwayError
 from inferway.simulator import flags
 from inferway.simulator.app import App
 from inferway.simulator.http import HttpServer
 from inferway.simulator.options import Options
+
+if TYPE_CHECKING:
+    from inferway.simulator.kv_events import KvPublisher
 
 # Connections that may wait to be accepted; load generators open hundreds at once.
 BACKLOG_CONNECTIONS = 2048
@@ -104,10 +108,34 @@ async def serve(
 
     ``ready`` is called with the address and port once requests are accepted.
     """
+    if options.kv_events is None or not options.kv_events.publishes:
+        await _serve(options, stop, ready, None)
+        return
+    # ZeroMQ is not loaded by a server that publishes nothing.
+    from inferway.simulator.kv_events import KvPublisher
+
+    publisher = KvPublisher(options.kv_events, options.engine.block_size_tokens, options.host)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            replays = tasks.create_task(publisher.run(), name="KV event replays")
+            await _serve(options, stop, ready, publisher)
+            replays.cancel()
+    finally:
+        publisher.close()
+
+
+async def _serve(
+    options: Options,
+    stop: asyncio.Event,
+    ready: Callable[[str, int], None] | None,
+    publisher: KvPublisher | None,
+) -> None:
     loop = asyncio.get_running_loop()
     output = Output(loop)
     try:
         app = App(options, loop, output.say)
+        if publisher is not None:
+            app.publish_to(publisher)
         http = HttpServer(app.handle, _access_log(options, output.say))
         server: asyncio.AbstractServer
         if options.unix_socket:

@@ -6,6 +6,7 @@ import msgspec
 
 from inferway.simulator.engine.profiles import Profile
 from inferway.simulator.engine.values import EngineConfig
+from inferway.simulator.kv_events_config import KvEventsConfig
 
 
 class LoraModule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,4 +46,5 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     gpu_memory_utilization: float = 0.92
     kv_cache_dtype: str = "auto"
     block_size_given: bool = False
+    kv_events: KvEventsConfig | None = None
     warnings: tuple[str, ...] = ()

@@ -122,6 +122,93 @@ class EmbeddingRequest(msgspec.Struct, kw_only=True):
     dimensions: int | None = None
 
 
+class PoolingRequest(msgspec.Struct, kw_only=True):
+    """POST /pooling and /classify, for texts or for messages."""
+
+    input: str | list[Any] | None = None
+    messages: list[dict[str, Any]] | None = None
+    model: str | None = None
+
+
+class ScoreRequest(msgspec.Struct, kw_only=True):
+    """POST /score, under all names that vLLM knows."""
+
+    model: str | None = None
+    queries: Any = None
+    text_1: Any = None
+    data_1: Any = None
+    documents: Any = None
+    items: Any = None
+    text_2: Any = None
+    data_2: Any = None
+
+    @property
+    def first(self) -> Any:
+        """What is compared, or None."""
+        return next((x for x in (self.queries, self.text_1, self.data_1) if x is not None), None)
+
+    @property
+    def second(self) -> Any:
+        """With what it is compared, or None."""
+        names = (self.documents, self.items, self.text_2, self.data_2)
+        return next((x for x in names if x is not None), None)
+
+
+class RerankRequest(msgspec.Struct, kw_only=True):
+    """POST /rerank."""
+
+    query: str | dict[str, Any]
+    documents: str | dict[str, Any] | list[Any]
+    model: str | None = None
+    top_n: Whole = 0
+
+
+class MessagesRequest(msgspec.Struct, kw_only=True):
+    """POST /v1/messages, for texts."""
+
+    model: str
+    messages: list[dict[str, Any]]
+    max_tokens: int
+    system: str | list[Any] | None = None
+    stop_sequences: list[str] | None = None
+    stream: bool | None = False
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    cache_salt: str | None = None
+
+
+class CountTokensRequest(msgspec.Struct, kw_only=True):
+    """POST /v1/messages/count_tokens."""
+
+    model: str
+    messages: list[dict[str, Any]]
+    system: str | list[Any] | None = None
+
+
+class SamplingParams(msgspec.Struct, kw_only=True):
+    """How tokens are drawn, under the names of vLLM's engine."""
+
+    n: int = 1
+    max_tokens: int | None = 16
+    temperature: float | None = None
+    stop: str | list[str] | None = None
+
+
+class GenerateRequest(msgspec.Struct, kw_only=True):
+    """POST /inference/v1/generate."""
+
+    token_ids: list[Whole]
+    sampling_params: SamplingParams
+    model: str | None = None
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    cache_salt: str | None = None
+    request_id: str | None = None
+    return_token_ids: bool | None = None
+    output_mode: Literal["tokens", "text"] = "tokens"
+
+
 class TokenizeRequest(msgspec.Struct, kw_only=True):
     """POST /tokenize, for a text or for messages."""
 

@@ -49,6 +49,8 @@ class BlockPool:
         self._contents: list[int] = []
         self._free: OrderedDict[int, None] = OrderedDict()
         self._by_content: dict[int, int] = {}
+        # What was forgotten, where somebody wants to know.
+        self.forgotten: list[int] | None = None
 
     @property
     def available(self) -> int:
@@ -96,11 +98,13 @@ class BlockPool:
                 del self._free[block]
             self._references[block] += 1
 
-    def publish(self, block: int, content: int) -> None:
-        """Makes a full block findable. The first block with a content stays the one found."""
-        if content not in self._by_content:
-            self._by_content[content] = block
-            self._contents[block] = content
+    def publish(self, block: int, content: int) -> bool:
+        """Makes a full block findable; False where another block has the content, and stays."""
+        if content in self._by_content:
+            return False
+        self._by_content[content] = block
+        self._contents[block] = content
+        return True
 
     def release(self, blocks: Sequence[int]) -> None:
         """Drops one reference of each block, the last first, so that prefixes live longest."""
@@ -115,3 +119,5 @@ class BlockPool:
         if content != _EMPTY:
             del self._by_content[content]
             self._contents[block] = _EMPTY
+            if self.forgotten is not None:
+                self.forgotten.append(content)

@@ -18,7 +18,17 @@ from collections.abc import Iterable
 from inferway.simulator.engine.adapters import AdapterSlots
 from inferway.simulator.engine.blocks import BlockPool, chain_hashes, root_hash
 from inferway.simulator.engine.profiles import Profile, Work
-from inferway.simulator.engine.values import EngineConfig, Output, Request, Stats, Step, Timing
+from inferway.simulator.engine.values import (
+    BlockLog,
+    EngineConfig,
+    Output,
+    RemovedBlocks,
+    Request,
+    Stats,
+    Step,
+    StoredBlocks,
+    Timing,
+)
 
 
 class Sequence:
@@ -110,6 +120,8 @@ class Engine:
         self._waiting: deque[Sequence] = deque()
         self._sequences: dict[int, Sequence] = {}
         self._steps = 0
+        # What became of blocks, in order; None while nobody wants to know.
+        self.log: list[BlockLog] | None = None
 
     @property
     def idle(self) -> bool:
@@ -344,8 +356,52 @@ class Engine:
     def _publish(self, sequence: Sequence, first: int, last: int) -> None:
         """Makes the blocks from ``first`` to before ``last``, which are full, findable."""
         self._hash(sequence, sequence.computed)
-        for index in range(first, last):
-            self.pool.publish(sequence.blocks[index], sequence.hashes[index])
+        fresh = [
+            index
+            for index in range(first, last)
+            if self.pool.publish(sequence.blocks[index], sequence.hashes[index])
+        ]
+        if self.log is not None:
+            self._note(sequence, fresh)
+
+    def record(self) -> None:
+        """From here on ``take_log`` tells what became of blocks."""
+        self.log = []
+        self.pool.forgotten = []
+
+    def take_log(self) -> list[BlockLog]:
+        """What happened since the last call."""
+        self._note_forgotten()
+        log, self.log = self.log or [], []
+        return log
+
+    def _note(self, sequence: Sequence, fresh: list[int]) -> None:
+        """One event for each run of blocks that became findable."""
+        self._note_forgotten()
+        assert self.log is not None
+        size = self.config.block_size_tokens
+        request = sequence.request
+        while fresh:
+            first, run = fresh[0], 1
+            while run < len(fresh) and fresh[run] == first + run:
+                run += 1
+            tokens = [*request.prompt, *request.output[: sequence.emitted]]
+            self.log.append(
+                StoredBlocks(
+                    sequence.hashes[first : first + run],
+                    sequence.hashes[first - 1] if first else None,
+                    tokens[first * size : (first + run) * size],
+                    request.adapter,
+                    request.salt,
+                )
+            )
+            fresh = fresh[run:]
+
+    def _note_forgotten(self) -> None:
+        if self.pool.forgotten:
+            assert self.log is not None
+            self.log.append(RemovedBlocks(self.pool.forgotten))
+            self.pool.forgotten = []
 
     def _release(self, sequence: Sequence) -> None:
         self.pool.release(sequence.blocks)

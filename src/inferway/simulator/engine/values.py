@@ -7,6 +7,7 @@ reads text. Times are seconds on one clock that the caller chooses.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import msgspec
 
@@ -42,6 +43,25 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     arrived: float
     adapter: str = ""
     salt: str = ""
+
+
+class StoredBlocks(msgspec.Struct, frozen=True):
+    """Full blocks that can be found from here on, each behind the one before; a KV event."""
+
+    hashes: Sequence[int]
+    parent: int | None
+    tokens: Sequence[int]
+    adapter: str
+    salt: str
+
+
+class RemovedBlocks(msgspec.Struct, frozen=True):
+    """Blocks that were taken for something else."""
+
+    hashes: Sequence[int]
+
+
+BlockLog: TypeAlias = StoredBlocks | RemovedBlocks
 
 
 class Output(msgspec.Struct, frozen=True, gc=False):

@@ -6,18 +6,23 @@ understood is left out, and a Pod that can not be read is no endpoint.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from inferway.scheduling.snapshot import Endpoint
+from inferway.scheduling.snapshot import Endpoint, KvEvents
 
 # vLLM tells these in metrics only after a request, or never. They may stand inside the text of a
 # shell's command; more digits are a mistake.
 _MAX_LORAS = re.compile(r"(?:^|\s)--max-loras[=\s]+(\d{1,6})(?!\S)")
 _MAX_CPU_LORAS = re.compile(r"(?:^|\s)--max-cpu-loras[=\s]+(\d{1,6})(?!\S)")
+# The JSON behind it may be the next argument, and may be quoted for a shell.
+_KV_EVENTS = re.compile(r"(?:^|\s)--kv-events-config[=\s]+['\"]?(?=\{)")
+_TCP_PORT = re.compile(r"^tcp://.*:(\d{1,5})$")
+_json = json.JSONDecoder()
 # Which target ports of a Pod really serve; both names of the annotation.
 ACTIVE_PORTS = ("llm-d.ai/active-ports", "inference.networking.k8s.io/active-ports")
 
@@ -130,13 +135,50 @@ def endpoints_at(ports: Sequence[int], pods: Iterable[Pod]) -> list[Endpoint]:
             continue
         active = _active_ports(pod)
         places = _number(pod, _MAX_LORAS), _number(pod, _MAX_CPU_LORAS)
-        for port in ports:
+        published = _kv_events(pod)
+        for rank, port in enumerate(ports):
             if active is not None and port not in active:
                 continue
             host = f"[{pod.status.podIP}]" if ":" in pod.status.podIP else pod.status.podIP
             labels = pod.metadata.labels or {}
-            found.append(Endpoint(f"{host}:{port}", pod.metadata.name, labels, *places))
+            events = published and _of_rank(published, rank)
+            found.append(Endpoint(f"{host}:{port}", pod.metadata.name, labels, *places, events))
     return sorted(found, key=lambda endpoint: endpoint.address)
+
+
+def _kv_events(pod: Pod) -> KvEvents | None:
+    """What the engine's ``--kv-events-config`` says of its sockets; None without events."""
+    for container in pod.spec.containers:
+        text = " ".join([*(container.command or ()), *(container.args or ())])
+        found = _KV_EVENTS.search(text)
+        if found is None:
+            continue
+        try:
+            config, _ = _json.raw_decode(text, found.end())
+        except ValueError:
+            continue
+        if not isinstance(config, dict) or not config.get("enable_kv_cache_events"):
+            continue
+        if config.get("publisher", "zmq") != "zmq":
+            continue
+        port = _port(config.get("endpoint", "tcp://*:5557"))
+        if port:
+            topic = config.get("topic")
+            replay = _port(config.get("replay_endpoint"))
+            return KvEvents(port, replay, topic if isinstance(topic, str) else "")
+    return None
+
+
+def _of_rank(events: KvEvents, rank: int) -> KvEvents:
+    """vLLM adds the rank of data parallel engines to both ports."""
+    replay = events.replay_port + rank if events.replay_port else 0
+    return KvEvents(events.port + rank, replay, events.topic)
+
+
+def _port(url: object) -> int:
+    """The port of a TCP endpoint of ZeroMQ; 0 for anything else."""
+    found = _TCP_PORT.match(url) if isinstance(url, str) else None
+    return int(found[1]) if found is not None and int(found[1]) < 65536 else 0
 
 
 def _ready(pod: Pod) -> bool:

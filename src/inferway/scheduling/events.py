@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -48,6 +48,33 @@ class Tick(msgspec.Struct, frozen=True):
 
 
 Event: TypeAlias = Finished | Doubted | ProxyGone | Tick
+
+
+class BlocksStored(msgspec.Struct, frozen=True):
+    """A server has these blocks in its cache, each behind the one before it.
+
+    ``parent`` is the server's hash of the block before the first, None at the beginning of a
+    prompt; ``tokens`` are those of all blocks; ``adapter`` is empty for the base model.
+    """
+
+    hashes: Sequence[int]
+    parent: int | None
+    tokens: Sequence[int]
+    block_size: int
+    adapter: str = ""
+
+
+class BlocksRemoved(msgspec.Struct, frozen=True):
+    """A server has evicted these."""
+
+    hashes: Sequence[int]
+
+
+class BlocksCleared(msgspec.Struct, frozen=True):
+    """A server has evicted everything."""
+
+
+BlockEvent: TypeAlias = BlocksStored | BlocksRemoved | BlocksCleared
 
 
 class Scrape(msgspec.Struct, frozen=True):

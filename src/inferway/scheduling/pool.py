@@ -16,6 +16,9 @@ from inferway.scheduling.accounting import (
 from inferway.scheduling.decide import candidates, decide
 from inferway.scheduling.decision import Decision, Explanation, Policy, Refusal
 from inferway.scheduling.events import (
+    BlockEvent,
+    BlocksCleared,
+    BlocksRemoved,
     Doubted,
     Event,
     Finished,
@@ -23,6 +26,7 @@ from inferway.scheduling.events import (
     ProxyGone,
     Scrape,
 )
+from inferway.scheduling.kvcache import KvCaches
 from inferway.scheduling.lora import LoraState
 from inferway.scheduling.prefix import PrefixIndex
 from inferway.scheduling.rates import Rates
@@ -69,6 +73,7 @@ class PoolScheduler:
         self.ratios = TokenRatios()
         self.ledger = Ledger()
         self.usual = Usual()
+        self.caches = KvCaches()
         self._learners = learn.Learners(self.rates, self.ratios, self.lora, self.usual)
         self._slot_of: dict[str, int] = {}
         self._free: list[int] = []
@@ -135,6 +140,7 @@ class PoolScheduler:
         self._free.append(slot)
         self._cards.pop(slot, None)
         self.prefixes.drop(slot)
+        self.caches.drop(slot)
         self.lora.drop(slot)
         self.rates.drop(slot)
         self.policy.drop(slot)
@@ -150,6 +156,7 @@ class PoolScheduler:
         c.waiting[slot] = scrape.waiting
         c.running[slot] = scrape.running
         c.kv_use[slot] = scrape.kv_use
+        c.attributes[slot] = scrape.attributes
         c.scraped_at[slot] = now
         c.in_flight_then[slot] = c.in_flight[slot]
         c.foreign[slot] = max(0.0, scrape.waiting + scrape.running - c.in_flight[slot])
@@ -159,6 +166,22 @@ class PoolScheduler:
         if scrape.kv_tokens > 0:
             ratio = self.ratios.bytes_per_token("")
             self.prefixes.set_capacity(slot, int(scrape.kv_tokens * ratio * KV_SHARE_FOR_PREFIXES))
+
+    def observe_blocks(self, address: str, events: Sequence[BlockEvent], now: float) -> None:
+        """What a server says it has stored in its KV cache and evicted from it, in order."""
+        slot = self._slot_of.get(address)
+        if slot is None:
+            return
+        evicted = False
+        for event in events:
+            self.caches.apply(slot, event)
+            if isinstance(event, BlocksCleared):
+                self.prefixes.shrink(slot, 0)
+            evicted = evicted or isinstance(event, BlocksRemoved)
+        if evicted:
+            # Which prompts of text these blocks were is not told; but no more of them can be left.
+            ratio = self.ratios.bytes_per_token("")
+            self.prefixes.shrink(slot, int(self.caches.tokens(slot) * ratio))
 
     def observe_models(self, address: str, cards: Sequence[ModelCard]) -> bool:
         """What a server says it serves; returns whether that changed anything."""
@@ -226,6 +249,7 @@ class PoolScheduler:
             self.rates,
             self.ratios,
             self.usual,
+            self.caches,
         )
 
     def pick(
@@ -317,6 +341,8 @@ class PoolScheduler:
         if adapter:
             self.lora.reserve(slot, adapter)
         self.prefixes.insert(decision.blocks, slot)
+        if self.caches.known:
+            self.caches.place(request, slot, self.models.parents, now)
         self.policy.placed(request, decision)
 
     # -- settling --------------------------------------------------------------------------

@@ -96,6 +96,11 @@ class PrefixIndex:
         if slot in self._held:
             self._shrink(slot)
 
+    def shrink(self, slot: int, held_bytes: int) -> None:
+        """The slot's server has no more than this: what was routed there longest ago is gone."""
+        while self._held_bytes.get(slot, 0) > held_bytes:
+            self._evict(slot)
+
     def match(self, blocks: Blocks) -> dict[int, int]:
         """Bytes of the longest known prefix by slot; a slot that is not in it has none."""
         matched: dict[int, int] = {}

@@ -12,9 +12,11 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from inferway.scheduling.kvcache import KvCaches
 from inferway.scheduling.lora import LoraState
-from inferway.scheduling.prefix import PrefixIndex
+from inferway.scheduling.prefix import Blocks, PrefixIndex
 from inferway.scheduling.rates import Rates
+from inferway.scheduling.request import Request
 from inferway.scheduling.tokens import TokenRatios
 
 # A scraped number says little about the present after this time.
@@ -32,11 +34,20 @@ RECENT_REQUESTS_MAX = 512
 
 
 @dataclass(frozen=True, slots=True)
+class KvEvents:
+    """Where a server publishes what its cache holds; ``replay_port`` 0: nothing is sent again."""
+
+    port: int
+    replay_port: int = 0
+    topic: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One server: ``address`` is ``ip:port``; ``name`` is how people know it (pod name).
 
     ``max_loras`` is what its command line says of its places for adapters, ``max_cpu_loras`` of
-    those in host memory; 0: it does not.
+    those in host memory; 0: it does not. ``kv_events`` is None where it publishes none.
     """
 
     address: str
@@ -44,6 +55,7 @@ class Endpoint:
     labels: Mapping[str, str] = field(default_factory=dict)
     max_loras: int = 0
     max_cpu_loras: int = 0
+    kv_events: KvEvents | None = None
 
 
 @dataclass(slots=True)
@@ -201,6 +213,17 @@ class Snapshot:
     rates: Rates
     ratios: TokenRatios
     usual: Usual
+    caches: KvCaches
+
+    def matched(self, request: Request, blocks: Blocks, now: float) -> dict[int, int]:
+        """Bytes of the prompt that each slot has cached: what it says, else what was routed there.
+
+        A slot that has none is not in it.
+        """
+        found = self.prefixes.match(blocks) if blocks.hashes else {}
+        if self.caches.known:
+            self.caches.refine(request, found, self.models.parents, now)
+        return found
 
 
 def bits_of(slots: Iterable[int]) -> int:

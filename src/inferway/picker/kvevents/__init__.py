@@ -1,0 +1,1 @@
+"""What model servers publish of their KV caches: subscriptions, sequence, decoding."""

@@ -33,7 +33,8 @@ from inferway.scheduling.flow.events import (
     Tick,
 )
 from inferway.scheduling.flow.fairness import (
-    QUANTUM_TOKENS,
+    COST_TOKENS_PRIOR,
+    RUN_REQUESTS,
     Fairness,
     GlobalStrict,
     ProgramAware,
@@ -288,6 +289,7 @@ def test_tokens_are_shared_within_a_bound(a: list[int], b: list[int], flood: int
     had: Counter[str] = Counter()
     waiting = Counter(flow for flow, _ in costs.values())
     largest = max(*a, *b)
+    quantum = RUN_REQUESTS * max(largest, COST_TOKENS_PRIOR)
     last: dict[str, int] = {"a": -1, "b": -1}
     while min(waiting.values()) > 0:
         (command,) = queue.handle(Measured(room(1)), 0.0)
@@ -298,7 +300,7 @@ def test_tokens_are_shared_within_a_bound(a: list[int], b: list[int], flood: int
         assert command.key > last[flow]
         last[flow] = command.key
         if min(waiting.values()) > 0:
-            assert abs(had["a"] - had["b"]) <= 2 * (QUANTUM_TOKENS + largest)
+            assert abs(had["a"] - had["b"]) <= 2 * (quantum + largest)
 
 
 def test_a_flow_that_comes_and_goes_gains_nothing() -> None:

@@ -98,7 +98,9 @@ class _Seen:
             self.limit, self.running = math.inf, 0.0
         elif waiting > 0:
             before = waiting + running if self.limit == math.inf else self.limit
-            self.limit = max(running, before * LIMIT_DECAY, 1.0)
+            # What runs beside a queue twice in a row is all that can.
+            steady = running if running == self.running else before * LIMIT_DECAY
+            self.limit = max(running, steady, 1.0)
         elif running >= self.limit:
             self.limit = running * LIMIT_GROWTH
         self.running = running

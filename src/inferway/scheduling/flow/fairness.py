@@ -14,9 +14,12 @@ from typing import Protocol
 
 from inferway.scheduling.flow.queue import Item, Ordered
 
-# Tokens that a flow may get in one go. Several requests of it, which most often share a prefix,
-# stay together, and nobody waits longer than a server takes for so many tokens of each other flow.
-QUANTUM_TOKENS = 8192.0
+# Usual requests that a flow may get in one go: they most often share a prefix and so stay together.
+# More would cost a flow its turn that asks again only when it has been answered.
+RUN_REQUESTS = 2.0
+# What a request is thought to cost before any was seen, and the weight of one in the usual cost.
+COST_TOKENS_PRIOR = 512.0
+COST_GAIN = 0.1
 # No request is taken for more than this, so that a wrong estimate shuts nobody out for long.
 COST_TOKENS_MAX = 131_072.0
 # Flows that have nobody waiting and are remembered for what they had; the oldest go first.
@@ -50,22 +53,29 @@ class TokenFairness:
     """Deficit round robin over tokens: whoever asks gets the same amount of work.
 
     A flow is served while its account is above zero and pays with each request's tokens, so that
-    an account may fall below. Once nobody's is above, each gets a quantum, as often as it takes.
-    Between two flows that both wait all the time the tokens served differ by a quantum and the
-    largest request at most. Debts outlive an empty queue, so that coming and going pays nothing.
+    an account may fall below. Once nobody's is above, each gets a quantum, two usual requests, as
+    often as it takes. Between two flows that both wait all the time the tokens served differ by two
+    quanta and two of the largest requests at most. Debts outlive an empty queue, so that coming and
+    going pays nothing.
     """
 
     def __init__(self) -> None:
         # Flows whose account is above zero, in turn; and the accounts, oldest first.
         self._turn: OrderedDict[str, None] = OrderedDict()
         self._accounts: dict[str, float] = {}
+        self._usual = COST_TOKENS_PRIOR
+
+    @property
+    def quantum(self) -> float:
+        """Tokens that a flow may get in one go."""
+        return RUN_REQUESTS * self._usual
 
     def lane(self, flow: str) -> str:
         return flow
 
     def joined(self, lane: str) -> None:
         if lane not in self._accounts:
-            self._accounts[lane] = QUANTUM_TOKENS
+            self._accounts[lane] = self.quantum
             self._turn[lane] = None
 
     def choose(self, lanes: Mapping[str, Ordered], now: float) -> str:
@@ -84,7 +94,8 @@ class TokenFairness:
         accounts = self._accounts
         richest = max(accounts[lane] for lane in lanes)
         # As many rounds at once as it takes until somebody may go.
-        given = QUANTUM_TOKENS * (math.floor(-richest / QUANTUM_TOKENS) + 1)
+        quantum = self.quantum
+        given = quantum * (math.floor(-richest / quantum) + 1)
         for lane in list(accounts):
             accounts[lane] += given
             if lane not in lanes:
@@ -96,7 +107,9 @@ class TokenFairness:
             del accounts[lane]
 
     def served(self, lane: str, item: Item, now: float) -> None:
-        self._accounts[lane] -= min(max(item.tokens, 1.0), COST_TOKENS_MAX)
+        cost = min(max(item.tokens, 1.0), COST_TOKENS_MAX)
+        self._usual += COST_GAIN * (cost - self._usual)
+        self._accounts[lane] -= cost
         if self._accounts[lane] <= 0:
             del self._turn[lane]
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from gateway_rig import (
     Server,
     answer,
     envoy,
+    envoy_program,
     own_address,
     request,
 )
@@ -60,6 +62,7 @@ schedulingProfiles:
   - pluginRef: header-based-testing-filter
   - pluginRef: random-picker
 """
+EXAMPLE = Path(__file__).parents[2] / "examples" / "ext-proc" / "envoy.yaml"
 EVENTS = 400
 ALIAS = compile_table([Rewrite("r", "", (Rule(("alias",), (Target("m"),)),))])
 SELECT = "test-epp-endpoint-selection"
@@ -500,3 +503,17 @@ async def test_a_thousand_streams_with_mixed_ends_leave_nothing() -> None:
         picks = [event.pick for event in one.events]
         assert len(picks) == len(set(picks)), "one end for each request"
         assert counts == {"whole": 250, "cut": 500}
+
+
+async def test_envoy_takes_the_example() -> None:
+    process = await asyncio.create_subprocess_exec(
+        envoy_program(),
+        "--mode",
+        "validate",
+        "-c",
+        str(EXAMPLE),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()

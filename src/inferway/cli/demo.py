@@ -178,8 +178,10 @@ def _chat(door: summary.GatewaySummary, engine: Choice) -> list[str]:
     if engine.served.name == GUIDE_MODEL:
         request = "Write a review of the pizza you had."
         lines.append(_curl(door, "chat/completions", _chat_body(ADAPTERS[1], request)))
-    folder = Path(engine.models[engine.served.name]).name
-    return [*lines, "", f"  vLLM {engine.version} serves {folder} under the name {GUIDE_MODEL}."]
+    what = engine.served.name
+    if what == GUIDE_MODEL:
+        what = Path(engine.models[what]).name
+    return [*lines, "", f"  vLLM {engine.version} serves {what} under the name {GUIDE_MODEL}."]
 
 
 def _chat_body(model: str, text: str) -> dict[str, Any]:

@@ -216,6 +216,7 @@ def test_unknown_call_that_names_a_model_goes_to_it() -> None:
     assert (parsed.model, parsed.kind) == ("adapter", ApiKind.OTHER)
 
 
+@pytest.mark.fuzz
 @given(st.binary(max_size=200), st.sampled_from(APIS))
 def test_any_bytes_are_parsed_or_refused(body: bytes, api: Api) -> None:
     assert isinstance(parse(f"/{api.ending}".encode(), body), Parsed | BadBody)
@@ -255,3 +256,42 @@ def test_a_body_that_is_cut_short_is_called_so() -> None:
     bad = parse(COMPLETIONS, b'{"model":"m","prompt":"\\ud83d\\ude00')
     assert isinstance(bad, BadBody)
     assert "truncated" in bad.message
+
+
+GOOD = (
+    b'{"model":"m","prompt":"caf\\u00e9 \\ud83d\\ude00","stream":true,"max_tokens":7}',
+    (
+        b'{"model":"m","messages":[{"role":"user","content":[{"type":"image_url","image_url":'
+        b'{"url":"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAABAAAAAIA"}}]}],"tools":[{}]}'
+    ),
+    b'{"model":"m","system":"s","messages":[{"content":[{"type":"image","source":{"data":"R0lG"}}]}]}',
+    b'{"token_ids":[1,2,3],"sampling_params":{"max_tokens":8},"cache_salt":"t"}',
+    b'{"model":"m","query":"q","documents":["a",{"content":[]}],"top_n":1e400}',
+    FORM % b"abc",
+)
+
+
+@pytest.mark.fuzz
+@given(
+    st.sampled_from(GOOD),
+    st.sampled_from(APIS),
+    st.lists(
+        st.tuples(
+            st.integers(0, 300),
+            st.integers(0, 8),
+            st.sampled_from([b"", b"{", b"[", b'"', b"\\", b"\\ud800", b"\xff", b"\0", b"9" * 40])
+            | st.binary(max_size=4),
+        ),
+        max_size=4,
+    ),
+)
+def test_good_bodies_with_faults_are_parsed_or_refused(
+    body: bytes, api: Api, faults: list[tuple[int, int, bytes]]
+) -> None:
+    for at, size, put in faults:
+        body = body[:at] + put + body[at + size :]
+    parsed = parse(f"/{api.ending}".encode(), body)
+    if isinstance(parsed, Parsed):
+        assert parsed.counted_bytes >= 0
+        assert 0 <= parsed.counted_tokens < 1e9
+        assert len(parsed.prompt) <= len(body)

@@ -67,6 +67,7 @@ def test_headers_that_a_policy_reads_are_kept_too() -> None:
     assert first.headers == second.headers == {b"x-tier": b"gold"}
 
 
+@pytest.mark.fuzz
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=5))
 def test_garbage_ends_in_one_answer_and_never_raises(data: bytes, cuts: list[int]) -> None:
     commands = run(data, cuts)

@@ -103,6 +103,7 @@ def test_a_forged_size_counts_as_a_large_picture_at_most() -> None:
     assert picture_pixels(forged) == 16_384**2
 
 
+@pytest.mark.fuzz
 @given(st.binary(max_size=300))
 def test_no_picture_raises(data: bytes) -> None:
     assert picture_pixels(data) >= 0

@@ -71,6 +71,7 @@ values = st.recursive(
 
 
 @pytest.mark.slow
+@pytest.mark.fuzz
 @given(
     st.dictionaries(keys, values, max_size=4),
     st.text(max_size=12),

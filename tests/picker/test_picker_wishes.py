@@ -62,6 +62,7 @@ def test_every_field_has_a_header() -> None:
     assert {header.field for header in HEADERS} == set(Wishes.__struct_fields__)
 
 
+@pytest.mark.fuzz
 @given(st.dictionaries(st.sampled_from(sorted(READ)), st.binary(max_size=64)))
 def test_nothing_raises(headers: dict[bytes, bytes]) -> None:
     found = wishes_of(headers)

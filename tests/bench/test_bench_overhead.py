@@ -16,7 +16,17 @@ from pathlib import Path
 import pytest
 
 from inferway.base.errors import InferwayError, UsageError
-from inferway.bench import backends, datapath, extproc, live, overhead, plain, processes, report, wrk
+from inferway.bench import (
+    backends,
+    datapath,
+    extproc,
+    live,
+    overhead,
+    plain,
+    processes,
+    report,
+    wrk,
+)
 from inferway.bench.target import Target
 
 # Each test process has addresses of its own, far from those of stacks.
@@ -63,6 +73,14 @@ def test_bodies_have_exactly_the_size(size: int) -> None:
     assert json.loads(made[0])["model"] == backends.MODEL
 
 
+def test_as_many_addresses_as_endpoints() -> None:
+    hosts = overhead.hosts_of(300)
+    assert len(set(hosts)) == 300
+    assert {"127.255.1.1", "127.255.1.250", "127.255.2.1", "127.255.2.50"} <= set(hosts)
+    # Plain Envoy and ours listen beside them.
+    assert not any(host.startswith("127.255.0.") for host in hosts)
+
+
 def test_a_body_too_small_is_refused() -> None:
     with pytest.raises(InferwayError, match="INFERWAY0177"):
         overhead.bodies(50)
@@ -94,7 +112,7 @@ def test_rows_are_medians_with_ratios() -> None:
     assert [row["cpu_us_per_request"] for row in rows] == pytest.approx([60.0, 120.0])
     assert [row["ratio_to_plain"] for row in rows] == pytest.approx([1.0, 2.0])
     assert rows[1]["parts_us_per_request"] == {"envoy": 80.0, "picker": 40.0}
-    assert set(overhead.COLUMNS) <= set(rows[0])
+    assert set(overhead.COLUMNS) - {"endpoints"} <= set(rows[0])
 
 
 def test_cpu_and_kin_of_a_process() -> None:
@@ -202,6 +220,9 @@ def test_a_port_that_nobody_opens_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_command_line() -> None:
-    options = overhead.parse(["--seconds", "1", "--rounds", "2", "--body-bytes", "512"])
-    assert options == overhead.Options(1.0, 2, (512,), Path("build/bench/overhead.json"))
+    words = ["--seconds", "1", "--rounds", "2", "--body-bytes", "512", "--endpoints", "3", "5"]
+    options = overhead.parse(words)
+    output = Path("build/bench/overhead.json")
+    assert options == overhead.Options(1.0, 2, (512,), (3, 5), output)
+    assert overhead.parse(["--endpoints"]).endpoints == ()
     assert overhead.parse(["--data-path"]).data_path

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-LIBRARY = "libinferway_pick.so"
+# Its name in Envoy's configuration; Envoy loads lib<name>.so.
+MODULE = "inferway_pick"
+LIBRARY = f"lib{MODULE}.so"
 # Envoy looks for modules in the folder that this variable of its environment names.
 SEARCH_PATH_VARIABLE = "ENVOY_DYNAMIC_MODULES_SEARCH_PATH"
 MISSING = "it was not built, because no C compiler was there when Inferway was installed"

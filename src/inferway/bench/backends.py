@@ -7,12 +7,13 @@ measured sum; their own cost is reported beside it.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,11 +157,22 @@ def start_envoy(config: dict[str, Any], folder: Path, concurrency: int) -> subpr
     return start(words, folder)
 
 
-def start(words: list[str], folder: Path) -> subprocess.Popen[str]:
-    """A program whose words go to a file in the folder, for ``wait_for_port`` to quote."""
+def start(
+    words: list[str], folder: Path, variables: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """A program whose words go to a file in the folder, for ``wait_for_port`` to quote.
+
+    ``variables`` are added to its environment.
+    """
     with (folder / "programs.log").open("a") as log:
         return subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, text=True, cwd=folder
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            text=True,
+            cwd=folder,
+            env={**os.environ, **(variables or {})},
         )
 
 

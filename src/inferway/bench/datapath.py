@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from inferway.base.errors import InferwayError
+from inferway.base.native import SEARCH_PATH_VARIABLE, module_folder
 from inferway.bench import backends, processes
 from inferway.bench.target import Target
 from inferway.gateway.envoy.resources import Built
@@ -124,7 +125,7 @@ def bootstrap(address: str, xds_port: int, module: str) -> str:
         "POD_IP": address,
         "BIND_ADDRESS": address,
         "PRIVILEGED_PORT_OFFSET": "0",
-        "ENVOY_DYNAMIC_MODULES_SEARCH_PATH": module,
+        SEARCH_PATH_VARIABLE: module,
     }.items():
         text = text.replace(f"$({name})", value)
     return text
@@ -136,7 +137,8 @@ def running(
 ) -> Iterator[Target]:
     """Picker and Envoy while the block runs. Raises InferwayError when one does not start."""
     socket = folder / "pick.sock"
-    module = os.environ.get("ENVOY_DYNAMIC_MODULES_SEARCH_PATH", "")
+    # Empty in the environment: proxies ask by HTTP.
+    module = os.environ.get(SEARCH_PATH_VARIABLE, module_folder())
     built = Built(gateway(address, socket, upstreams))
     started: list[subprocess.Popen[str]] = []
     with controller(built, address) as xds_port:
@@ -146,7 +148,8 @@ def running(
             backends.wait_for_port(address, FEEDBACK_PORT, picker, folder)
             words = [backends.find_envoy(), "--config-yaml", bootstrap(address, xds_port, module)]
             words += ["--concurrency", str(concurrency), "--log-level", "error"]
-            proxy = backends.start([*words, "--disable-hot-restart"], folder)
+            words.append("--disable-hot-restart")
+            proxy = backends.start(words, folder, {SEARCH_PATH_VARIABLE: module})
             started.append(proxy)
             backends.wait_for_port(address, PORT, proxy, folder)
             parts = {"envoy": [proxy.pid], "picker": [picker.pid]}

@@ -5,7 +5,8 @@
 wrk -> Envoy -> two backends that answer at once. The two systems take turns, so that what the
 machine does meanwhile hits both. The sum of a system is the CPU of all its processes, the local
 cluster's included; wrk and the backends are outside of it. ``--data-path`` measures Envoy and
-picker without the cluster around them.
+picker without the cluster around them, which is also how the rows with more endpoints are made:
+further addresses of the same backends.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from inferway.bench.target import Target
 
 COLUMNS = (
     "system",
+    "endpoints",
     "body_bytes",
     "requests_per_second",
     "cpu_us_per_request",
@@ -41,6 +43,10 @@ WARM_UP_SECONDS = 1.0
 HALF = 0.5
 # Second byte of the addresses without a cluster: beyond those that stacks take.
 DATA_PATH_NETWORK = 255
+BACKENDS = 2
+# Third byte of the backends' addresses there, and how many there are for each.
+BACKENDS_NETWORK = 1
+HOSTS_MAX = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,7 @@ class Options:
     seconds: float = 5.0
     rounds: int = 3
     body_bytes: tuple[int, ...] = (1024, 4096)
+    endpoints: tuple[int, ...] = (3, 30, 300)
     output: Path = Path("build/bench/overhead.json")
     data_path: bool = False
 
@@ -207,19 +214,30 @@ def whole_stack(folder: Path) -> Iterator[Scene]:
 
 
 @contextmanager
-def data_path(folder: Path) -> Iterator[Scene]:
+def data_path(folder: Path, count: int = BACKENDS, *, foreign: bool = True) -> Iterator[Scene]:
     """Backends, Envoy with picker, and plain Envoy while the block runs."""
     network = f"127.{DATA_PATH_NETWORK}.0"
     cores = len(os.sched_getaffinity(0))
     with ExitStack() as stack:
-        hosts = (f"{network}.1", f"{network}.2")
+        hosts = hosts_of(count)
         servers = stack.enter_context(backends.running(hosts, folder))
         targets = (
             stack.enter_context(plain.running(f"{network}.3", hosts, folder, cores)),
             stack.enter_context(datapath.running(f"{network}.4", hosts, folder, cores)),
         )
-        beside = (stack.enter_context(extproc.running(f"{network}.5", hosts, folder, cores)),)
+        beside: tuple[Target, ...] = ()
+        if foreign:
+            other = extproc.running(f"{network}.5", hosts, folder, cores)
+            beside = (stack.enter_context(other),)
         yield Scene(Bench(servers.process.pid, folder), targets, servers.kind, beside)
+
+
+def hosts_of(count: int) -> tuple[str, ...]:
+    """That many addresses for backends of the data path."""
+    return tuple(
+        f"127.{DATA_PATH_NETWORK}.{BACKENDS_NETWORK + n // HOSTS_MAX}.{n % HOSTS_MAX + 1}"
+        for n in range(count)
+    )
 
 
 def envoy_concurrency(target: Target) -> int:
@@ -243,6 +261,13 @@ def measure(options: Options, folder: Path) -> tuple[dict[str, object], list[dic
             rows += saturated(scene.bench, (*scene.targets, *scene.beside), size, options)
         rate = HALF * float(str(rows[1]["requests_per_second"]))
         rows += at_half_load(scene.bench, scene.targets, rate, options)
+    rows = [{"endpoints": BACKENDS} | entry for entry in rows]
+    for count in options.endpoints:
+        place = folder / f"endpoints-{count}"
+        place.mkdir()
+        with data_path(place, count, foreign=False) as scene:
+            found = saturated(scene.bench, scene.targets, options.body_bytes[0], options)
+        rows += [{"endpoints": count} | entry for entry in found]
     return processes.machine() | {"backends": scene.backends}, rows
 
 
@@ -253,10 +278,11 @@ def parse(argv: Sequence[str]) -> Options:
     parser.add_argument("--seconds", type=float, default=defaults.seconds, help="of one round")
     parser.add_argument("--rounds", type=int, default=defaults.rounds)
     parser.add_argument("--body-bytes", type=int, nargs="+", default=list(defaults.body_bytes))
+    parser.add_argument("--endpoints", type=int, nargs="*", default=list(defaults.endpoints))
     parser.add_argument("--output", type=Path, default=defaults.output)
     parser.add_argument("--data-path", action="store_true", help="without the cluster around it")
     words = vars(parser.parse_args(argv))
-    words["body_bytes"] = tuple(words["body_bytes"])
+    words |= {name: tuple(words[name]) for name in ("body_bytes", "endpoints")}
     return Options(**words)
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 Row = Mapping[str, object]
 DIGITS = 3
 # Wide enough for the longest name with all columns, also where the output is no terminal.
-TABLE_COLUMNS_MIN = 130
+TABLE_COLUMNS_MIN = 150
 
 
 def rounded(row: Row) -> dict[str, object]:

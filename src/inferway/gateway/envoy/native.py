@@ -13,12 +13,11 @@ from envoy.extensions.dynamic_modules.v3 import dynamic_modules_pb2 as module_pb
 from envoy.extensions.filters.http.dynamic_modules.v3 import dynamic_modules_pb2 as filter_pb2
 from google.protobuf import any_pb2, wrappers_pb2
 
+from inferway.base.native import MODULE
 from inferway.gateway.envoy.pack import pack
 from inferway.gateway.translate.ir import Endpoint, Pick
 
 FILTER = "inferway.pick"
-# Envoy loads lib<name>.so from the folder that its environment names.
-MODULE = "inferway_pick"
 # The module asks the first that answers and takes 1024 bytes of addresses; sixteen fit, and more
 # than a few are never tried.
 PICKERS_MAX = 16

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from inferway.base.native import MISSING, SEARCH_PATH_VARIABLE, module_folder
+from inferway.base.native import MISSING, MODULE, SEARCH_PATH_VARIABLE, module_folder
 
 # "off" leaves proxies with the HTTP callout, to compare or to exclude the module as a cause.
 SWITCH_VARIABLE = "INFERWAY_PICK_MODULE"
@@ -75,7 +75,7 @@ def _configuration() -> dict[str, Any]:
     """One listener with the filter; nothing is bound when a configuration is only checked."""
     module = {
         "@type": f"{_TYPE}.http.dynamic_modules.v3.DynamicModuleFilter",
-        "dynamic_module_config": {"name": "inferway_pick"},
+        "dynamic_module_config": {"name": MODULE},
         "filter_name": "inferway.pick",
     }
     router = {"@type": f"{_TYPE}.http.router.v3.Router"}

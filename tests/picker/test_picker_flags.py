@@ -177,6 +177,8 @@ def test_servers_without_an_inference_pool() -> None:
     pool = flags.parse(["--endpoints=127.0.0.1:1,[::1]:2"], {}).pools[0]
     assert (pool.name, pool.endpoints) == ("endpoints", ("127.0.0.1:1", "[::1]:2"))
     assert not pool.in_cluster
+    pool = flags.parse(["--pool-name=n/p", "--endpoints=a:1"], {}).pools[0]
+    assert (pool.namespace, pool.name) == ("n", "p")
     options = flags.parse(["--pool-name=p", "--endpoints-file=/x"], {})
     assert (options.pools[0].file, options.pools[0].watch_file) == ("/x", True)
     assert not options.needs_cluster

@@ -212,7 +212,7 @@ async def test_the_channel_says_that_it_holds_questions(monkeypatch: pytest.Monk
         for _ in range(3):
             number, verdict, _, _ = await proxy.answer()
             assert (number, verdict) == (0, 3)
-        picker.set_endpoints([Endpoint(server.address, "a")])
+        picker.first.set_endpoints([Endpoint(server.address, "a")])
         while number == 0:
             number, verdict, _, _ = await proxy.answer()
         assert (number, verdict) == (1, 1)

@@ -88,7 +88,7 @@ class Rig:
         argv = ["--pool-name", "p", "--pool-namespace", "default", "--bind-address", "127.0.0.1"]
         argv += ["--pick-port", "0", "--feedback-port", "0", "--grpc-health-port", "0"]
         argv += ["--grpc-port", "0"]
-        argv += ["--metrics-port", "0"]
+        argv += ["--metrics-port", "0", "--exchange-port", "0", "--drain-timeout", "0s"]
         picker = Picker(flags.parse(argv, {}), CostPolicy, SystemClock(), identity)
         await (stack or self.stack).enter_async_context(picking(picker, self.client))
         return picker

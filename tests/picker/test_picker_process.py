@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -18,10 +19,13 @@ from fake_server import FakeServer
 from inferway.base.clock import SystemClock
 from inferway.base.errors import InferwayError
 from inferway.picker import flags, health
+from inferway.picker.annotations import HOLD_TIMEOUT
 from inferway.picker.answers import DECIDED_UNAVAILABLE_STATUS
 from inferway.picker.peers import Proxies
 from inferway.picker.run import Picker
+from inferway.scheduling.events import Finished
 from inferway.scheduling.policy import CostPolicy
+from inferway.scheduling.snapshot import Endpoint
 
 BASE = {"id": "m", "object": "model", "parent": None}
 DEADLINE_SECONDS = 5.0
@@ -31,7 +35,9 @@ DEADLINE_SECONDS = 5.0
 async def picker_for(*servers: str, extra: tuple[str, ...] = ()) -> AsyncIterator[Picker]:
     argv = ["--pool-name", "p", "--pool-namespace", "ns", "--bind-address", "127.0.0.1"]
     argv += ["--endpoints", ",".join(servers), "--pick-port", "0", "--feedback-port", "0"]
-    argv += ["--grpc-port", "0", "--grpc-health-port", "0", "--metrics-port", "0", *extra]
+    argv += ["--grpc-port", "0", "--grpc-health-port", "0", "--metrics-port", "0"]
+    # What is open when a test ends is of no interest.
+    argv += ["--drain-timeout", "0s", *extra]
     picker = Picker(flags.parse(argv, {}), CostPolicy, SystemClock(), "test")
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
@@ -263,3 +269,70 @@ async def test_unix_socket_answers_and_goes_with_the_picker(tmp_path: Path) -> N
             assert answer.headers["x-gateway-destination-endpoint"] == "127.0.0.1:1"
         assert picker.scheduler.in_flight() == {"127.0.0.1:1": 1}
     assert not path.exists()
+
+
+async def test_what_is_open_may_end_before_the_picker_does() -> None:
+    async with FakeServer([BASE]).serving() as server:
+        argv = ["--pool-name", "p", "--bind-address", "127.0.0.1", "--endpoints", server.address]
+        argv += [f"--{p}-port=0" for p in ("grpc", "pick", "feedback", "grpc-health", "metrics")]
+        picker = Picker(flags.parse(argv, {}), CostPolicy, SystemClock(), "test")
+        picker.first.set_annotations({HOLD_TIMEOUT: "30s"})
+        stop = asyncio.Event()
+        async with asyncio.timeout(DEADLINE_SECONDS), asyncio.TaskGroup() as tasks:
+            work = tasks.create_task(picker.run(None, stop))
+            await until(lambda: picker.pool.synced)
+            picker.first.set_endpoints([])
+            url = f"http://127.0.0.1:{picker.ports['pick']}/pick/default/p/v1/completions"
+            async with aiohttp.ClientSession() as session:
+                asked = tasks.create_task(session.post(url, json={"model": "m", "prompt": "x"}))
+                await until(lambda: len(picker.flow.queue) == 1)
+                stop.set()
+                await until(lambda: bool(picker.not_ready()))
+                assert not asked.done()
+                picker.first.set_endpoints([Endpoint(server.address, "a")])
+                assert (await asked).status == 200
+            await work
+
+
+async def test_two_pools_of_one_process_keep_apart() -> None:
+    async with (
+        FakeServer([BASE]).serving() as one,
+        FakeServer([{**BASE, "id": "n"}]).serving() as two,
+    ):
+        options = flags.parse(["--pool-name=ns/p,ns/q"], {})
+        specs = [
+            dataclasses.replace(spec, endpoints=(server.address,), static=True)
+            for spec, server in zip(options.pools, (one, two), strict=True)
+        ]
+        zeros = dict.fromkeys(
+            [f"{p}-port" for p in ("grpc", "pick", "feedback", "grpc-health", "metrics")], "0"
+        )
+        values = {**options.values, **zeros, "bind-address": "127.0.0.1", "drain-timeout": "0s"}
+        options = dataclasses.replace(options, values=values, pools=tuple(specs))
+        picker = Picker(options, CostPolicy, SystemClock(), "test")
+        stop = asyncio.Event()
+        async with asyncio.timeout(DEADLINE_SECONDS), asyncio.TaskGroup() as tasks:
+            work = tasks.create_task(picker.run(None, stop))
+            await until(lambda: all(pool.runtime.synced for pool in picker.pools))
+            picks = []
+            base = f"http://127.0.0.1:{picker.ports['pick']}/pick/ns"
+            async with aiohttp.ClientSession() as session:
+                for pool, model, server in (("p", "m", one), ("q", "n", two)):
+                    url, data = f"{base}/{pool}/v1/completions", {"model": model, "prompt": "x"}
+                    async with session.post(url, json=data) as answer:
+                        assert answer.headers["x-gateway-destination-endpoint"] == server.address
+                        picks.append(answer.headers["x-inferway-pick"])
+                url = f"{base}/r/v1/completions"
+                async with session.post(url, json={"model": "m", "prompt": "x"}) as answer:
+                    assert answer.status == 503
+                    assert "ns/p, ns/q" in await answer.text()
+                url = f"http://127.0.0.1:{picker.ports['metrics']}/metrics"
+                async with session.get(url) as answer:
+                    text = await answer.text()
+            for pool in ("p", "q"):
+                assert f'pool="ns/{pool}"' in text
+            assert [sum(p.scheduler.in_flight().values()) for p in picker.pools] == [1, 1]
+            picker.settle(Finished(picks[1], 200))
+            assert [sum(p.scheduler.in_flight().values()) for p in picker.pools] == [1, 0]
+            stop.set()
+            await work

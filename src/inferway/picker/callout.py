@@ -59,6 +59,11 @@ class CalloutProtocol(asyncio.Protocol):
             else:
                 self._run(command)
 
+    @property
+    def open(self) -> int:
+        """Whether a question waits; how requests end is told elsewhere."""
+        return int(self._held)
+
     def close_when_idle(self) -> None:
         """Closes, after the answer that is under way."""
         if self._transport is not None and not self._held:

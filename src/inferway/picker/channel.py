@@ -97,6 +97,11 @@ class ChannelProtocol(asyncio.Protocol):
         if answers and self._transport is not None:
             self._transport.write(answers[0] if len(answers) == 1 else b"".join(answers))
 
+    @property
+    def open(self) -> int:
+        """Questions and requests that have not ended."""
+        return len(self._picks)
+
     def close_when_idle(self) -> None:
         """Lets the other end look for another picker; what is held here fails over to its mode."""
         if self._transport is not None:

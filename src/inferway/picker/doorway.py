@@ -19,6 +19,8 @@ from inferway.picker.peers import Answers, Connection, Proxies
 from inferway.scheduling.events import Event, ProxyGone
 
 _BACKLOG = 1024
+# Open requests are counted this often while the picker stops.
+IDLE_LOOK_SECONDS = 0.05
 
 
 class Doorway(asyncio.Protocol):
@@ -46,6 +48,11 @@ class Doorway(asyncio.Protocol):
         transport.set_protocol(chosen)
         chosen.connection_made(transport)
         chosen.data_received(data)
+
+    @property
+    def open(self) -> int:
+        """Nothing was asked."""
+        return 0
 
     def close_when_idle(self) -> None:
         """Nothing is under way."""
@@ -104,6 +111,14 @@ class PickServer:
         """A connection is gone."""
         self._connections.discard(connection)
         self._proxies.closed(proxy)
+
+    async def idle(self, seconds: float) -> None:
+        """Waits until nothing is open that this picker was asked for, or the time is over."""
+        end = self.time() + seconds
+        while True:
+            if self.time() >= end or not any(one.open for one in self._connections):
+                return
+            await asyncio.sleep(IDLE_LOOK_SECONDS)
 
     async def drain(self) -> None:
         """Takes no new connections and closes the others as they have been answered."""

@@ -36,6 +36,12 @@ class Answers(Protocol):
 class Connection(Protocol):
     """One connection of a proxy, whatever it speaks."""
 
+    @property
+    def open(self) -> int:
+        """Questions without an answer, and answers whose request has not ended as far as it is
+        told here."""
+        ...
+
     def close_when_idle(self) -> None:
         """Closes, after the answer that is under way."""
         ...

@@ -72,8 +72,7 @@ def pool_specs(values: Mapping[str, str], env: Mapping[str, str]) -> tuple[PoolS
                 f"one list of servers can not be {len(names)} pools",
                 fix="Give one --pool-name.",
             )
-        name = names[0] if names else nameless(env)
-        base = PoolSpec(namespaces[0], name, groups[0])
+        base = _pool(names[0] if names else nameless(env), namespaces[0], groups[0])
         if selector:
             return (replace(base, selector=_selector(selector), ports=_ports(values)),)
         if file:
@@ -81,16 +80,14 @@ def pool_specs(values: Mapping[str, str], env: Mapping[str, str]) -> tuple[PoolS
         return (replace(base, endpoints=endpoints, static=True),)
     _same_length("pool-namespace", namespaces, names)
     _same_length("pool-group", groups, names)
-    found = []
-    for index, name in enumerate(names):
-        namespace, slash, bare = name.rpartition("/")
-        found.append(
-            PoolSpec(
-                namespace if slash else namespaces[index if len(namespaces) > 1 else 0],
-                bare,
-                groups[index if len(groups) > 1 else 0],
-            )
+    found = [
+        _pool(
+            name,
+            namespaces[index if len(namespaces) > 1 else 0],
+            groups[index if len(groups) > 1 else 0],
         )
+        for index, name in enumerate(names)
+    ]
     _distinct(found)
     return tuple(found)
 
@@ -107,6 +104,12 @@ def nameless(env: Mapping[str, str]) -> str:
     """What a pool is called that nobody gave a name."""
     match = _DEPLOYMENT_OF_POD.fullmatch(env.get("POD_NAME", ""))
     return match[1] if match else NAMELESS
+
+
+def _pool(text: str, namespace: str, group: str) -> PoolSpec:
+    """``name``, or ``namespace/name``."""
+    own, slash, name = text.rpartition("/")
+    return PoolSpec(own if slash else namespace, name, group)
 
 
 def _distinct(pools: list[PoolSpec]) -> None:

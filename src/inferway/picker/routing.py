@@ -51,6 +51,7 @@ def settle(pools: Sequence[PickedPool], event: Event) -> None:
     """Tells the pool that the event is about, or each of them."""
     if isinstance(event, Finished | Doubted) and len(pools) > 1:
         prefix = event.pick.partition("-")[0]
-        pools = [pool for pool in pools if pool.prefix == prefix]
+        # What is nobody's here is another picker's, which any pool knows how to reach.
+        pools = [pool for pool in pools if pool.prefix == prefix] or pools[:1]
     for pool in pools:
         pool.settle(event)

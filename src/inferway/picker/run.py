@@ -7,8 +7,8 @@ import gc
 import logging
 import signal
 import string
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -20,9 +20,11 @@ from inferway.cluster import kubeconfig
 from inferway.cluster.client import KubeClient
 from inferway.observe.catalogue import catalogue
 from inferway.observe.exposition import Exposition
-from inferway.picker import admin, feedback, health, routing
+from inferway.picker import admin, feedback, flags, health, routing
 from inferway.picker.debug import DecisionRing
 from inferway.picker.doorway import PickServer
+from inferway.picker.exchange import finding
+from inferway.picker.exchange.pump import Exchange, ExchangedPool
 from inferway.picker.extproc import serving
 from inferway.picker.families import metric_families
 from inferway.picker.flags import Options
@@ -76,6 +78,8 @@ class Picker:
         self.ext_proc = serving.server(
             options, policies, self.service.answer, self.settle, self._health
         )
+        pools: dict[str, ExchangedPool] = {str(pool.key): pool for pool in self.pools}
+        self.exchange = Exchange(identity, pools, self.settle, clock)
         self.ports: dict[str, int] = {}
         self._draining = False
 
@@ -87,30 +91,53 @@ class Picker:
 
     # -- running ---------------------------------------------------------------------------
 
-    async def run(self, client: KubeClient | None, stop: asyncio.Event) -> None:
-        """Serves until ``stop``; then drains. Raises InferwayError if a port is taken."""
-        async with self._listening(), asyncio.TaskGroup() as tasks:
+    async def run(
+        self,
+        client: KubeClient | None,
+        stop: asyncio.Event,
+        own_pod: tuple[str, str] = ("", ""),
+    ) -> None:
+        """Serves until ``stop``; then drains. Raises InferwayError if a port is taken.
+
+        ``own_pod`` is namespace and name of the Pod that this process is in, if it is in one.
+        """
+        peers = flags.split(self._options.text("peers"))
+        exchanges = bool(peers or (client is not None and own_pod[1]))
+        async with self._listening(exchanges), asyncio.TaskGroup() as tasks:
             work = [tasks.create_task(self._tick(), name="tick")]
             place = ""
+            if exchanges:
+                work.append(tasks.create_task(self.exchange.run(peers), name="exchange"))
             if client is not None:
                 address = own_address(client, self._options)
                 place = f"{address}:{self.ports['metrics']}/{self._identity}"
+                if exchanges and not peers:
+                    looking = finding.watch(
+                        client, own_pod, self.exchange.port, self.exchange.set_peers
+                    )
+                    work.append(tasks.create_task(looking, name="find pickers"))
             for pool in self.pools:
                 work += pool.start(tasks, client, place)
             self.ext_proc.begin(tasks)
             await stop.wait()
-            self._draining = True
-            if client is not None:
-                await asyncio.sleep(DRAIN_SECONDS)
-            for pool in self.pools:
-                pool.stop()
-            await self.callout.drain()
-            await self.ext_proc.stop(serving.drain_seconds(self._options))
+            await self._drain(in_cluster=client is not None)
             for task in work:
                 task.cancel()
 
+    async def _drain(self, *, in_cluster: bool) -> None:
+        """Not ready first; then what is open may end; what is left after that is refused."""
+        self._draining = True
+        if in_cluster:
+            await asyncio.sleep(DRAIN_SECONDS)
+        seconds = serving.drain_seconds(self._options)
+        await asyncio.gather(self.callout.idle(seconds), self.ext_proc.stop(seconds))
+        for pool in self.pools:
+            pool.stop()
+        await self.callout.drain()
+        self.exchange.close()
+
     @asynccontextmanager
-    async def _listening(self) -> AsyncIterator[None]:
+    async def _listening(self, exchanges: bool) -> AsyncIterator[None]:
         address = self._options.text("bind-address")
         reports = feedback.FeedbackService(self.settle)
         sources = [source for pool in self.pools for source in pool.sources()]
@@ -124,6 +151,10 @@ class Picker:
         await runner.setup()
         try:
             await self._listen(address, runner, logs, checks)
+            if exchanges:
+                with _port_of(address):
+                    await self.exchange.listen(address, self._options.number("exchange-port"))
+                self.ports["exchange"] = self.exchange.port
             yield
         finally:
             await self.ext_proc.stop(0)
@@ -134,7 +165,7 @@ class Picker:
     async def _listen(self, address: str, runner: web.AppRunner, logs: Any, checks: Any) -> None:
         """Callout last, because who can reach it may use it."""
         o = self._options
-        try:
+        with _port_of(address):
             site = web.TCPSite(runner, address, o.number("metrics-port"))
             await site.start()
             self.ports["metrics"] = runner.addresses[0][1]
@@ -150,12 +181,6 @@ class Picker:
             self.ports["pick"] = self.callout.port
             if o.text("pick-socket"):
                 await self.callout.listen_unix(o.text("pick-socket"))
-        except (OSError, RuntimeError) as error:
-            raise InferwayError(
-                "INFERWAY0410",
-                f"the picker can not listen on {address}: {error}",
-                fix="Free the port, or choose another one by its flag.",
-            ) from None
         _log.info("listening", extra={"data": {"address": address, **self.ports}})
 
     async def _tick(self) -> None:
@@ -177,8 +202,8 @@ async def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if options.without_effect:
-        flags = {f"--{name}": why for name, why in options.without_effect.items()}
-        _log.info("flags without effect in this picker", extra={"data": flags})
+        without = {f"--{name}": why for name, why in options.without_effect.items()}
+        _log.info("flags without effect in this picker", extra={"data": without})
     if options.log_level is not None:
         logging.getLogger("inferway").setLevel(options.log_level)
     picker = Picker(options, make_policy, clock, identity)
@@ -191,8 +216,21 @@ async def run(
     path = options.text("kubeconfig")
     config = kubeconfig.load(path) if path else kubeconfig.in_cluster(env)
     async with KubeClient(config) as client:
-        await picker.run(client, stop)
+        await picker.run(client, stop, finding.own_pod(env))
     return 0
+
+
+@contextmanager
+def _port_of(address: str) -> Iterator[None]:
+    """Says in one sentence that a port can not be had."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise InferwayError(
+            "INFERWAY0410",
+            f"the picker can not listen on {address}: {error}",
+            fix="Free the port, or choose another one by its flag.",
+        ) from None
 
 
 def _host(address: str) -> str:

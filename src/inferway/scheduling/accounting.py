@@ -32,6 +32,9 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._open)
 
+    def __contains__(self, pick: object) -> bool:
+        return pick in self._open
+
     def __iter__(self) -> Iterator[Reservation]:
         return iter(self._open.values())
 

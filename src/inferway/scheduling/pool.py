@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from inferway.scheduling import learn, observer
 from inferway.scheduling.accounting import (
@@ -13,6 +13,7 @@ from inferway.scheduling.accounting import (
     UNHEARD_SECONDS,
     Ledger,
 )
+from inferway.scheduling.announced import PICKER, Announced
 from inferway.scheduling.decide import candidates, decide
 from inferway.scheduling.decision import Decision, Explanation, Policy, Refusal
 from inferway.scheduling.events import (
@@ -28,7 +29,7 @@ from inferway.scheduling.events import (
 )
 from inferway.scheduling.kvcache import KvCaches
 from inferway.scheduling.lora import LoraState
-from inferway.scheduling.prefix import PrefixIndex
+from inferway.scheduling.prefix import ENDS, Blocks, PrefixIndex
 from inferway.scheduling.rates import Rates
 from inferway.scheduling.request import Request, Rng
 from inferway.scheduling.reservation import Reservation
@@ -82,6 +83,8 @@ class PoolScheduler:
         # (model, address) that servers list but no new request may go to.
         self._hidden: frozenset[tuple[str, str]] = frozenset()
         self._snapshot = self._borrow()
+        # Tells other pickers what was reserved; None while nobody listens.
+        self.announce: Callable[[str, Request, Decision], None] | None = None
         # Whether any proxy has reported an end of a request.
         self._heard = False
 
@@ -298,18 +301,91 @@ class PoolScheduler:
         self, request: Request, decision: Decision, pick: str, proxy: str, now: float
     ) -> None:
         """Books the request on the decision's first endpoint under a pick id."""
-        c = self.columns
         slot = decision.slots[0]
+        self._book(
+            pick,
+            slot,
+            model=request.model,
+            size=len(request.prompt),
+            matched=decision.matched_bytes,
+            prompt_tokens=decision.prompt_tokens,
+            stream=request.stream,
+            proxy=proxy,
+            now=now,
+        )
+        self.prefixes.insert(decision.blocks, slot)
+        if self.caches.known:
+            self.caches.place(request, slot, self.models.parents, now)
+        self.policy.placed(request, decision)
+        if self.announce is not None:
+            self.announce(pick, request, decision)
+
+    def reserve_announced(self, announced: Announced, picker: str, now: float) -> None:
+        """Books what another picker has placed; an endpoint that is not known here yet counts not.
+
+        Its end comes by ``release_announced``: nothing is learned from it here.
+        """
+        slot = self._slot_of.get(announced.address)
+        if slot is None or announced.pick in self.ledger:
+            return
+        self._book(
+            announced.pick,
+            slot,
+            model=announced.model,
+            size=announced.prompt_bytes,
+            matched=announced.matched_bytes,
+            prompt_tokens=announced.prompt_tokens,
+            stream=announced.stream,
+            proxy=PICKER + picker,
+            now=now,
+        )
+        if announced.hashes:
+            self.prefixes.insert(Blocks(announced.hashes, ENDS), slot)
+
+    def release_announced(self, pick: str) -> None:
+        """Gives back what another picker had reserved."""
+        taken = self.ledger.take(pick)
+        if taken is not None:
+            self._release(taken)
+
+    def open_now(self) -> list[Announced]:
+        """Reservations of this picker, oldest first, for one that begins to hear of them."""
+        c = self.columns
+        return [
+            Announced(
+                r.pick,
+                c.address[r.slot],
+                r.model,
+                r.prompt_bytes,
+                r.matched_bytes,
+                r.prompt_tokens,
+                r.stream,
+            )
+            for r in self.ledger
+            if self._life[r.slot] == r.life and not r.proxy.startswith(PICKER)
+        ]
+
+    def _book(
+        self,
+        pick: str,
+        slot: int,
+        *,
+        model: str,
+        size: int,
+        matched: int,
+        prompt_tokens: float,
+        stream: bool,
+        proxy: str,
+        now: float,
+    ) -> None:
+        c = self.columns
         if self.ledger.full:
             self._release(self.ledger.take_oldest())
-        size = len(request.prompt)
-        prompt_tokens = tokens = decision.prompt_tokens
-        matched = decision.matched_bytes
+        tokens = prompt_tokens
         if matched:
             tokens *= (size - matched) / size
         taken = int(tokens)
         backlog = backlog_tokens(c, slot, now)
-        model = request.model
         adapter = model if model in self.models.parents else ""
         in_flight = c.in_flight[slot]
         position = c.placed_tokens[slot] + tokens
@@ -329,7 +405,7 @@ class PoolScheduler:
                 now,
                 now + (LEAK_SECONDS if self._heard else UNHEARD_SECONDS),
                 proxy,
-                request.stream,
+                stream,
                 adapter != "" and not self.lora.is_resident(slot, adapter),
                 position,
             )
@@ -340,10 +416,6 @@ class PoolScheduler:
         self.usual.placed(tokens * c.prefill_seconds_per_token[slot], now)
         if adapter:
             self.lora.reserve(slot, adapter)
-        self.prefixes.insert(decision.blocks, slot)
-        if self.caches.known:
-            self.caches.place(request, slot, self.models.parents, now)
-        self.policy.placed(request, decision)
 
     # -- settling --------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from inferway.scheduling import learn, observer
 from inferway.scheduling.accounting import (
@@ -13,8 +13,7 @@ from inferway.scheduling.accounting import (
     UNHEARD_SECONDS,
     Ledger,
 )
-from inferway.scheduling.announced import PICKER, Announced
-from inferway.scheduling.decide import candidates, decide
+from inferway.scheduling.decide import decide
 from inferway.scheduling.decision import Decision, Explanation, Policy, Refusal
 from inferway.scheduling.events import (
     BlockEvent,
@@ -27,9 +26,10 @@ from inferway.scheduling.events import (
     ProxyGone,
     Scrape,
 )
+from inferway.scheduling.explaining import explanation
 from inferway.scheduling.kvcache import KvCaches
 from inferway.scheduling.lora import LoraState
-from inferway.scheduling.prefix import ENDS, Blocks, PrefixIndex
+from inferway.scheduling.prefix import PrefixIndex
 from inferway.scheduling.rates import Rates
 from inferway.scheduling.request import Request, Rng
 from inferway.scheduling.reservation import Reservation
@@ -41,11 +41,14 @@ from inferway.scheduling.snapshot import (
     Usual,
     backlog_tokens,
     bits_of,
+    same_host,
 )
 from inferway.scheduling.tokens import TokenRatios
 
 # A server that failed a request is passed over this long, unless a scrape shows that it answers.
 SUSPECT_SECONDS = 2.0
+# Ends the name under which the server that prefills is reserved; no pick id has it.
+PREFILL = "/prefill"
 # KV cache that is shared with what runs; prefixes survive in about this part of it.
 KV_SHARE_FOR_PREFIXES = 0.8
 
@@ -83,8 +86,8 @@ class PoolScheduler:
         # (model, address) that servers list but no new request may go to.
         self._hidden: frozenset[tuple[str, str]] = frozenset()
         self._snapshot = self._borrow()
-        # Tells other pickers what was reserved; None while nobody listens.
-        self.announce: Callable[[str, Request, Decision], None] | None = None
+        # Picks whose prompt is computed by another server.
+        self._prefills: set[str] = set()
         # Whether any proxy has reported an end of a request.
         self._heard = False
 
@@ -270,32 +273,7 @@ class PoolScheduler:
 
     def explain(self, request: Request, decision: Decision, now: float) -> Explanation:
         """Why, for people; to be asked between ``decide`` and ``reserve``."""
-        snapshot = self.snapshot()
-        slots = candidates(request, snapshot, now)
-        slots = [] if isinstance(slots, Refusal) else slots
-        c = self.columns
-        seen = self.policy.explain(request, snapshot, slots, now)
-        return Explanation(
-            at=now,
-            model=request.model,
-            kind=request.kind.value,
-            prompt_bytes=len(request.prompt),
-            prompt_tokens=decision.prompt_tokens,
-            policy=self.policy.name,
-            chosen=[c.address[slot] for slot in decision.slots],
-            candidates=[
-                {
-                    "endpoint": c.address[slot],
-                    "name": c.name[slot],
-                    "in_flight": c.in_flight[slot],
-                    "waiting": c.waiting[slot],
-                    "kv_use": c.kv_use[slot],
-                    "scrape_age_seconds": _finite(now - c.scraped_at[slot]),
-                    **facts,
-                }
-                for slot, facts in zip(slots, seen, strict=True)
-            ],
-        )
+        return explanation(request, decision, self._snapshot, self.policy, now)
 
     def reserve(
         self, request: Request, decision: Decision, pick: str, proxy: str, now: float
@@ -317,53 +295,36 @@ class PoolScheduler:
         if self.caches.known:
             self.caches.place(request, slot, self.models.parents, now)
         self.policy.placed(request, decision)
-        if self.announce is not None:
-            self.announce(pick, request, decision)
+        if decision.prefill >= 0:
+            self._reserve_prefill(request, decision, pick, proxy, now)
 
-    def reserve_announced(self, announced: Announced, picker: str, now: float) -> None:
-        """Books what another picker has placed; an endpoint that is not known here yet counts not.
+    def _reserve_prefill(
+        self, request: Request, decision: Decision, pick: str, proxy: str, now: float
+    ) -> None:
+        """Books the prompt on the server that computes it for the chosen one, until that is done.
 
-        Its end comes by ``release_announced``: nothing is learned from it here.
+        Nobody tells when the prompt is computed; until the end of the answer it is drained at the
+        learned rate, as any other.
         """
-        slot = self._slot_of.get(announced.address)
-        if slot is None or announced.pick in self.ledger:
-            return
+        self._prefills.add(pick)
         self._book(
-            announced.pick,
-            slot,
-            model=announced.model,
-            size=announced.prompt_bytes,
-            matched=announced.matched_bytes,
-            prompt_tokens=announced.prompt_tokens,
-            stream=announced.stream,
-            proxy=PICKER + picker,
+            pick + PREFILL,
+            decision.prefill,
+            model=request.model,
+            size=len(request.prompt),
+            matched=decision.prefill_matched_bytes,
+            prompt_tokens=decision.prompt_tokens,
+            stream=request.stream,
+            proxy=proxy,
             now=now,
         )
-        if announced.hashes:
-            self.prefixes.insert(Blocks(announced.hashes, ENDS), slot)
+        self.prefixes.insert(decision.blocks, decision.prefill)
 
-    def release_announced(self, pick: str) -> None:
-        """Gives back what another picker had reserved."""
-        taken = self.ledger.take(pick)
-        if taken is not None:
-            self._release(taken)
-
-    def open_now(self) -> list[Announced]:
-        """Reservations of this picker, oldest first, for one that begins to hear of them."""
-        c = self.columns
-        return [
-            Announced(
-                r.pick,
-                c.address[r.slot],
-                r.model,
-                r.prompt_bytes,
-                r.matched_bytes,
-                r.prompt_tokens,
-                r.stream,
-            )
-            for r in self.ledger
-            if self._life[r.slot] == r.life and not r.proxy.startswith(PICKER)
-        ]
+    def _end_prefill(self, pick: str) -> None:
+        if pick in self._prefills:
+            taken = self.ledger.take(pick + PREFILL)
+            if taken is not None:
+                self._release(taken)
 
     def _book(
         self,
@@ -426,6 +387,8 @@ class PoolScheduler:
             taken = self.ledger.take(event.pick)
             if taken is None:
                 return []
+            if self._prefills:
+                self._end_prefill(event.pick)
             address = self._release(taken)
             if address:
                 observer.answered(self.columns, taken, event, now)
@@ -433,16 +396,21 @@ class PoolScheduler:
             return [Settled(taken, event, address)]
         if isinstance(event, Doubted):
             self.ledger.doubt(event.pick, now)
+            if event.pick in self._prefills:
+                self.ledger.doubt(event.pick + PREFILL, now)
             return []
         if isinstance(event, ProxyGone):
             ended = self.ledger.take_of_proxy(event.proxy)
         else:
             ended = self.ledger.take_expired(now)
-        return [Settled(taken, event, self._release(taken)) for taken in ended]
+        settled = [Settled(taken, event, self._release(taken)) for taken in ended]
+        return [one for one in settled if not one.reservation.pick.endswith(PREFILL)]
 
     def _release(self, taken: Reservation) -> str:
         """Gives back what was reserved; the address is empty if the endpoint is gone."""
         slot = taken.slot
+        if self._prefills:
+            self._prefills.discard(taken.pick)
         if self._life[slot] != taken.life:
             return ""
         c = self.columns
@@ -458,10 +426,11 @@ class PoolScheduler:
     def _learn(self, taken: Reservation, event: Finished, address: str, now: float) -> None:
         if not address:
             return
-        if event.failed or (event.served and event.served != address):
-            if event.failed or not _same_pod(self.policy.port, event.served, address):
-                self.suspect(address, now)
-                return
+        served = event.served
+        elsewhere = served and served != address
+        if event.failed or (elsewhere and not (self.policy.port and same_host(served, address))):
+            self.suspect(address, now)
+            return
         if event.attempts > 1 or not 200 <= event.code < 300:
             return
         learn.from_answer(self._learners, taken, event)
@@ -483,12 +452,3 @@ class PoolScheduler:
         return {
             self.columns.address[slot]: self.columns.in_flight[slot] for slot in self.columns.live
         }
-
-
-def _same_pod(port: int, served: str, address: str) -> bool:
-    """Whether requests go to another port of the Pod than the endpoint's own, as this one did."""
-    return port > 0 and served.rpartition(":")[0] == address.rpartition(":")[0]
-
-
-def _finite(seconds: float) -> float | None:
-    return None if seconds == float("inf") else seconds

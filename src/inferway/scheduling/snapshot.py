@@ -259,3 +259,8 @@ def waiting_requests(columns: Columns, slot: int, now: float) -> float:
     since = columns.in_flight[slot] - columns.in_flight_then[slot]
     weight = math.exp((columns.scraped_at[slot] - now) / SCRAPE_MEMORY_SECONDS)
     return max(waiting + since, 0.0) * weight
+
+
+def same_host(one: str, other: str) -> bool:
+    """Whether two ``ip:port`` are of one Pod."""
+    return one.rpartition(":")[0] == other.rpartition(":")[0]

@@ -53,6 +53,8 @@ async def test_waits_for_the_first_server() -> None:
         assert 'inferway_pool_held_requests{name="p",pool="ns/p"} 3.0' in text
         assert 'inferway_pool_queued_requests{name="p",pool="ns/p"} 3.0' in text
         assert 'inferway_pool_ready_endpoints{name="p",pool="ns/p"} 0.0' in text
+        flow = 'flow_control_queue_size{fairness_id="default-flow",'
+        assert f'inference_extension_{flow}priority="0"}} 3.0' in text
         picker.first.set_endpoints([Endpoint(server.address, "a")])
         for status, headers, _ in await asyncio.gather(*asked):
             assert status == 200
@@ -63,6 +65,7 @@ async def test_waits_for_the_first_server() -> None:
         assert 'inferway_pool_held_requests{name="p",pool="ns/p"} 0.0' in text
         assert 'inferway_pool_held_ended_total{outcome="Dispatched",pool="ns/p"} 3.0' in text
         assert 'inferway_picker_decisions_total{outcome="chosen",pool="ns/p"} 4.0' in text
+        assert 'flow_control_requests_total{inference_pool="p",outcome="Dispatched"' in text
 
 
 async def test_no_longer_than_it_may() -> None:

@@ -38,8 +38,15 @@ def _gie(
 
 _WAITED = "How long requests waited in the picker, by what became of them."
 _SIZE = "Requests that wait in the picker."
+_OWN = ("pool", "name")
 
 FLOW: tuple[Metric, ...] = (
+    Metric(
+        "inferway_pool_saturation",
+        _G,
+        _OWN,
+        "How full the pool was when it was last looked at; at 1 requests wait.",
+    ),
     _llm_d(
         "request_queue_duration_seconds",
         _H,

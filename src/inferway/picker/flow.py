@@ -72,6 +72,10 @@ class FlowGate:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
+    def now(self) -> float:
+        """The time by which the queue counts."""
+        return self._monotonic()
+
     def oldest_seconds(self) -> float:
         """How long the first of the queue has waited."""
         return self.queue.oldest_seconds(self._monotonic())

@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from inferway.bench import decide
+from inferway.bench import decisions
 
 
 @pytest.mark.slow
 def test_rows_and_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(decide, "DECISIONS_PER_ROUND", 2 * decide.ROUNDS)
-    monkeypatch.setattr(decide, "ENDPOINTS", (10,))
-    monkeypatch.setattr(decide, "BODY_BYTES", (1024, 4096))
-    monkeypatch.setattr(decide, "OUTPUT", tmp_path / "build" / "decide.json")
+    monkeypatch.setattr(decisions, "DECISIONS_PER_ROUND", 2 * decisions.ROUNDS)
+    monkeypatch.setattr(decisions, "ENDPOINTS", (10,))
+    monkeypatch.setattr(decisions, "BODY_BYTES", (1024, 4096))
+    monkeypatch.setattr(decisions, "OUTPUT", tmp_path / "build" / "decide.json")
     # The collector's thresholds are the process's; this one goes on with other tests.
-    monkeypatch.setattr(decide.gc, "set_threshold", lambda *_: None)
-    monkeypatch.setattr(decide.gc, "freeze", lambda: None)
-    assert decide.main() == 0
+    monkeypatch.setattr(decisions.gc, "set_threshold", lambda *_: None)
+    monkeypatch.setattr(decisions.gc, "freeze", lambda: None)
+    assert decisions.main("compiled") == 0
     assert "us/decision" in capsys.readouterr().out
     report = json.loads((tmp_path / "build" / "decide.json").read_text())
     assert report["machine"]

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from inferway.scheduling import learn, observer
 from inferway.scheduling.accounting import (
@@ -13,6 +13,7 @@ from inferway.scheduling.accounting import (
     UNHEARD_SECONDS,
     Ledger,
 )
+from inferway.scheduling.announced import PICKER, Announced
 from inferway.scheduling.decide import decide
 from inferway.scheduling.decision import Decision, Explanation, Policy, Refusal
 from inferway.scheduling.events import (
@@ -29,7 +30,7 @@ from inferway.scheduling.events import (
 from inferway.scheduling.explaining import explanation
 from inferway.scheduling.kvcache import KvCaches
 from inferway.scheduling.lora import LoraState
-from inferway.scheduling.prefix import PrefixIndex
+from inferway.scheduling.prefix import ENDS, Blocks, PrefixIndex
 from inferway.scheduling.rates import Rates
 from inferway.scheduling.request import Request, Rng
 from inferway.scheduling.reservation import Reservation
@@ -86,6 +87,8 @@ class PoolScheduler:
         # (model, address) that servers list but no new request may go to.
         self._hidden: frozenset[tuple[str, str]] = frozenset()
         self._snapshot = self._borrow()
+        # Tells other pickers what was reserved; None while nobody listens.
+        self.announce: Callable[[str, Request, Decision], None] | None = None
         # Picks whose prompt is computed by another server.
         self._prefills: set[str] = set()
         # Whether any proxy has reported an end of a request.
@@ -297,6 +300,8 @@ class PoolScheduler:
         self.policy.placed(request, decision)
         if decision.prefill >= 0:
             self._reserve_prefill(request, decision, pick, proxy, now)
+        if self.announce is not None:
+            self.announce(pick, request, decision)
 
     def _reserve_prefill(
         self, request: Request, decision: Decision, pick: str, proxy: str, now: float
@@ -325,6 +330,53 @@ class PoolScheduler:
             taken = self.ledger.take(pick + PREFILL)
             if taken is not None:
                 self._release(taken)
+
+    def reserve_announced(self, announced: Announced, picker: str, now: float) -> None:
+        """Books what another picker has placed; an endpoint that is not known here yet counts not.
+
+        Its end comes by ``release_announced``: nothing is learned from it here.
+        """
+        slot = self._slot_of.get(announced.address)
+        if slot is None or announced.pick in self.ledger:
+            return
+        self._book(
+            announced.pick,
+            slot,
+            model=announced.model,
+            size=announced.prompt_bytes,
+            matched=announced.matched_bytes,
+            prompt_tokens=announced.prompt_tokens,
+            stream=announced.stream,
+            proxy=PICKER + picker,
+            now=now,
+        )
+        if announced.hashes:
+            self.prefixes.insert(Blocks(announced.hashes, ENDS), slot)
+
+    def release_announced(self, pick: str) -> None:
+        """Gives back what another picker had reserved."""
+        taken = self.ledger.take(pick)
+        if taken is not None:
+            self._release(taken)
+
+    def open_now(self) -> list[Announced]:
+        """Reservations of this picker, oldest first, for one that begins to hear of them."""
+        c = self.columns
+        return [
+            Announced(
+                r.pick,
+                c.address[r.slot],
+                r.model,
+                r.prompt_bytes,
+                r.matched_bytes,
+                r.prompt_tokens,
+                r.stream,
+            )
+            for r in self.ledger
+            if self._life[r.slot] == r.life
+            and not r.proxy.startswith(PICKER)
+            and not r.pick.endswith(PREFILL)
+        ]
 
     def _book(
         self,

@@ -21,6 +21,8 @@ from inferway.picker import config_file, metrics_text
 from inferway.picker.annotations import flow_options
 from inferway.picker.debug import DecisionRing
 from inferway.picker.endpoint_file import FileWatcher
+from inferway.picker.exchange.announcing import announcing
+from inferway.picker.exchange.pump import Exchange
 from inferway.picker.flags import Options
 from inferway.picker.flow import FlowGate
 from inferway.picker.flow_metrics import FlowSource
@@ -36,8 +38,9 @@ from inferway.picker.scrape import ScrapeOptions, Scraper
 from inferway.picker.service import PickService, PoolRuntime
 from inferway.picker.telemetry import Telemetry
 from inferway.picker.watch import PoolWatcher, SelectorWatcher
+from inferway.scheduling.announced import PICKER, Announced
 from inferway.scheduling.decision import Policy
-from inferway.scheduling.events import Event
+from inferway.scheduling.events import Event, Finished
 from inferway.scheduling.pool import PoolScheduler
 from inferway.scheduling.rewrite import RewriteTable
 from inferway.scheduling.snapshot import Endpoint
@@ -89,6 +92,8 @@ class PickedPool:
             self.telemetry,
             prefix,
         )
+        # Other pickers of the pool, where there are some.
+        self.exchange: Exchange | None = None
         self._watcher: PoolWatcher | SelectorWatcher | None = None
         self._rewrites: RewriteWatcher | None = None
         self._objectives: ObjectiveWatcher | None = None
@@ -99,8 +104,22 @@ class PickedPool:
 
     def settle(self, event: Event) -> None:
         """Applies what became known of a request."""
+        if self.exchange is not None:
+            self._settle_among(self.exchange, event)
+            return
         ended = self.scheduler.settle(event, self._clock.monotonic())
         self.telemetry.settled(event, ended)
+
+    def _settle_among(self, exchange: Exchange, event: Event) -> None:
+        """The same where other pickers want to know, and may want to have the event."""
+        if isinstance(event, Finished) and not event.pick.startswith(self.prefix):
+            exchange.ended(event)
+            return
+        ended = self.scheduler.settle(event, self._clock.monotonic())
+        own = [one for one in ended if not one.reservation.proxy.startswith(PICKER)]
+        self.telemetry.settled(event, own)
+        if own:
+            exchange.closed(one.reservation.pick for one in own)
 
     def set_endpoints(self, endpoints: list[Endpoint]) -> None:
         """Makes these the pool's endpoints."""
@@ -124,6 +143,28 @@ class PickedPool:
                 _log.warning("annotations of the pool", extra={"data": {"problems": complaints}})
         self.flow.set_options(flow)
         self.placement.set_annotations(annotations)
+
+    def reserve_announced(self, announced: Announced, picker: str) -> None:
+        """Another picker has sent a request to a server."""
+        self.scheduler.reserve_announced(announced, picker, self._clock.monotonic())
+
+    def release_announced(self, pick: str) -> None:
+        """It is over."""
+        self.scheduler.release_announced(pick)
+
+    def open_now(self) -> list[Announced]:
+        """Reservations of this picker."""
+        return self.scheduler.open_now()
+
+    def announce_to(self, exchange: Exchange | None) -> None:
+        """Tells other pickers what is reserved from now on; None: there are none."""
+        self.scheduler.announce = (
+            None if exchange is None else announcing(exchange, str(self.key), self.scheduler)
+        )
+
+    def meet(self, exchange: Exchange) -> None:
+        """There are other pickers: ends are of interest to them, and theirs come here."""
+        self.exchange = exchange
 
     def set_rewrites(self, table: RewriteTable | None) -> None:
         """Which models stand for which."""

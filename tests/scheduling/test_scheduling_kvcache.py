@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferway.scheduling.decision import Decision
-from inferway.scheduling.events import BlocksCleared, BlocksRemoved, BlocksStored, ModelCard
+from inferway.scheduling.events import (
+    BlocksCleared,
+    BlocksRemoved,
+    BlocksStored,
+    Finished,
+    ModelCard,
+)
 from inferway.scheduling.kvcache import ENTRY_BYTES, PLACED_SECONDS, KvCaches, keys_of, tokens_of
 from inferway.scheduling.policy import CostPolicy
 from inferway.scheduling.pool import PoolScheduler
@@ -200,3 +206,21 @@ def test_keys_depend_on_everything_before_them() -> None:
     assert two is not None
     assert len(keys_of(one, "", 2)) == 2
     assert not set(keys_of(one, "", 2)) & set(keys_of(two, "", 2))
+
+
+def test_the_guess_is_measured_by_what_servers_report() -> None:
+    pool = PoolScheduler(CostPolicy())
+    pool.set_endpoints([Endpoint("a:1")], 0.0)
+    one = Request("m", ApiKind.COMPLETIONS, b"y" * 4096, stream=True)
+    rng = random.Random(1)
+    for pick, cached in (("1", 0), ("2", 1000), ("3", None), ("4", 512)):
+        pool.pick(one, pick, "p", 0.0, rng)
+        event = Finished(
+            pick, 200, "a:1", prompt_tokens=1024, completion_tokens=1, cached_tokens=cached
+        )
+        pool.settle(event, 1.0)
+    seen = pool.precision
+    # The first was new; the others are expected to be cached whole.
+    assert (seen.predicted, seen.cached, seen.both) == (2048, 1512, 1512)
+    assert seen.counts == [1, 0, 1, 0, 1, 0, 0, 0]
+    assert seen.difference == 24 + 512

@@ -15,6 +15,8 @@ _ADAPTER = ("pool", "adapter")
 
 # Decisions take tens of microseconds; the last buckets show stalls.
 DECISION_BUCKETS = (25e-6, 50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 0.01, 0.1, 1.0)
+# Tokens; a block of vLLM has 16.
+PREFIX_BUCKETS = (0.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0)
 
 _POOL: tuple[Metric, ...] = (
     Metric("inferway_pool_ready_endpoints", _G, _NAMED, "Endpoints of the pool that are ready."),
@@ -184,4 +186,45 @@ _PLACEMENT: tuple[Metric, ...] = (
     ),
 )
 
-OWN: tuple[Metric, ...] = (*_POOL, *_PICKER, *_PLACEMENT)
+_PREFIX: tuple[Metric, ...] = (
+    Metric(
+        "inferway_picker_kv_event_messages_total",
+        _C,
+        ("pool", "endpoint"),
+        "Messages of an endpoint's KV events.",
+    ),
+    Metric(
+        "inferway_picker_kv_event_gaps_total",
+        _C,
+        ("pool", "endpoint"),
+        "Places where messages of an endpoint's KV events were missing at first.",
+    ),
+    Metric(
+        "inferway_picker_kv_events_skipped_total",
+        _C,
+        ("pool", "endpoint", "reason"),
+        "KV events and messages of them that were passed over.",
+    ),
+    Metric("inferway_picker_kv_blocks", _G, _ONE, "Cached blocks that KV events told of."),
+    Metric(
+        "inferway_picker_kv_blocks_skipped_total",
+        _C,
+        _ONE,
+        "Blocks of KV events that are not followed: what is in front of them is unknown.",
+    ),
+    Metric(
+        "inferway_picker_prefix_tokens_total",
+        _C,
+        ("pool", "kind"),
+        "Prompt tokens predicted to be cached, cached as the server reports, and both.",
+    ),
+    Metric(
+        "inferway_picker_prefix_error_tokens",
+        _H,
+        _ONE,
+        "Difference of predicted and reported cached tokens of a request.",
+        buckets=PREFIX_BUCKETS,
+    ),
+)
+
+OWN: tuple[Metric, ...] = (*_POOL, *_PICKER, *_PLACEMENT, *_PREFIX)

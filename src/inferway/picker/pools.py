@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inferway.base.clock import Clock
@@ -26,6 +26,8 @@ from inferway.picker.exchange.pump import Exchange
 from inferway.picker.flags import Options
 from inferway.picker.flow import FlowGate
 from inferway.picker.flow_metrics import FlowSource
+from inferway.picker.kvevents.metrics import PrefixSource
+from inferway.picker.kvevents.pump import KvSubscriber
 from inferway.picker.metrics_text import Names
 from inferway.picker.objectives import ObjectiveWatcher
 from inferway.picker.picker_metrics import PickerSource, RequestSource, ScrapeView
@@ -40,7 +42,7 @@ from inferway.picker.telemetry import Telemetry
 from inferway.picker.watch import PoolWatcher, SelectorWatcher
 from inferway.scheduling.announced import PICKER, Announced
 from inferway.scheduling.decision import Policy
-from inferway.scheduling.events import Event, Finished
+from inferway.scheduling.events import BlockEvent, Event, Finished
 from inferway.scheduling.pool import PoolScheduler
 from inferway.scheduling.rewrite import RewriteTable
 from inferway.scheduling.snapshot import Endpoint
@@ -72,6 +74,7 @@ class PickedPool:
         self.telemetry = Telemetry(f"{spec.namespace}/{spec.name}", self.scheduler, ring)
         servers = scrape_options(options)
         self.scraper = Scraper(self.scheduler, clock, servers)
+        self.kv_events = KvSubscriber(self._observe_blocks, clock)
         self._flow_options = config_file.flow(options)
         self.flow = FlowGate(self.scheduler, clock, self._flow_options)
         self.placement = PlacementKeeper(
@@ -131,8 +134,12 @@ class PickedPool:
                 extra={"data": {"pool": str(self.key), "added": added, "removed": removed}},
             )
         self.scraper.set_endpoints(endpoints)
+        self.kv_events.set_endpoints(endpoints)
         self.flow.set_endpoints(len(endpoints))
         self._endpoints_told.set()
+
+    def _observe_blocks(self, address: str, events: Sequence[BlockEvent]) -> None:
+        self.scheduler.observe_blocks(address, events, self._clock.monotonic())
 
     def set_annotations(self, annotations: Mapping[str, str]) -> None:
         """What the pool's annotations ask for."""
@@ -188,6 +195,7 @@ class PickedPool:
         """What works for the pool until cancelled; ``place`` is how other pickers reach this."""
         work = [
             tasks.create_task(self.scraper.run(), name="scraper"),
+            tasks.create_task(self.kv_events.run(), name="KV events"),
             tasks.create_task(self._become_synced(), name="first models"),
         ]
         spec = self.spec
@@ -244,6 +252,7 @@ class PickedPool:
             PickerSource(self.telemetry, self.key, ScrapeView(self._scrapes)),
             RequestSource(self.telemetry),
             PlacementSource(self.placement),
+            PrefixSource(self.telemetry.pool, self.scheduler, self.kv_events),
         )
 
     def _scrapes(self) -> list[tuple[str, float | None, int]]:

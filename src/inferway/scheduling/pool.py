@@ -30,6 +30,7 @@ from inferway.scheduling.events import (
 from inferway.scheduling.explaining import explanation
 from inferway.scheduling.kvcache import KvCaches
 from inferway.scheduling.lora import LoraState
+from inferway.scheduling.precision import Precision
 from inferway.scheduling.prefix import ENDS, Blocks, PrefixIndex
 from inferway.scheduling.rates import Rates
 from inferway.scheduling.request import Request, Rng
@@ -79,6 +80,7 @@ class PoolScheduler:
         self.ledger = Ledger()
         self.usual = Usual()
         self.caches = KvCaches()
+        self.precision = Precision()
         self._learners = learn.Learners(self.rates, self.ratios, self.lora, self.usual)
         self._slot_of: dict[str, int] = {}
         self._free: list[int] = []
@@ -486,6 +488,9 @@ class PoolScheduler:
         if event.attempts > 1 or not 200 <= event.code < 300:
             return
         learn.from_answer(self._learners, taken, event)
+        if event.cached_tokens is not None and event.prompt_tokens and taken.prompt_bytes:
+            share = taken.matched_bytes / taken.prompt_bytes
+            self.precision.note(share * event.prompt_tokens, float(event.cached_tokens))
         if event.duration_seconds is not None or event.last_byte_seconds is not None:
             # Endpoints that have not answered yet are known by what the others did.
             for slot in self.columns.live if self.rates.moved() else (taken.slot,):

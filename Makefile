@@ -68,6 +68,7 @@ manifests: $(VENV)/.dev build/tools/helm
 
 reference: $(VENV)/.dev
 	$(BIN)/python tools/generate_cli_reference.py
+	$(BIN)/python tools/generate_requests_reference.py
 
 lock: $(VENV)/.dev
 	uv pip compile -q --generate-hashes --python-version 3.11 --universal pyproject.toml \

@@ -50,12 +50,13 @@ def test_what_is_kept() -> None:
         BODY,
         b"r-1",
         {b"x-request-id": b"r-1", b"x-llm-d-inference-objective": b"gold"},
+        cuts=False,
     )
     assert isinstance(chunked, Callout)
     assert chunked.body == BODY
     assert chunked.headers == {b"x-gateway-inference-fairness-id": b"f"}
     assert chunked.target == b"/pick/ns/p/v1/chat/completions?x=1"
-    assert get == Callout(b"GET", b"/pick/ns/p/v1/models", headers={})
+    assert get == Callout(b"GET", b"/pick/ns/p/v1/models", headers={}, cuts=False)
 
 
 def test_headers_that_a_policy_reads_are_kept_too() -> None:

@@ -76,6 +76,19 @@ def test_a_header_names_the_model_of_the_server() -> None:
     assert (found.request.model, found.splice, found.alias) == ("m2", b'9,12,"m2"', "m")
 
 
+def test_a_proxy_that_cuts_for_rewrites_only_leaves_the_header() -> None:
+    header = {b"x-llm-d-model-name-rewrite": b"m2"}
+    call = Callout(b"POST", COMPLETIONS, b'{"model":"m"}', b"r", header, cuts=False)
+    pool = PoolRuntime(PoolScheduler(CostPolicy()))
+    found = understand(call, call_of(COMPLETIONS), pool, b"r", Counted())
+    assert isinstance(found, Understood)
+    assert (found.request.model, found.splice) == ("m", b"")
+    pool.rewrites = table(Rule(("other",), (Target("x"),)))
+    found = understand(call, call_of(COMPLETIONS), pool, b"r", Counted())
+    assert isinstance(found, Understood)
+    assert found.request.model == "m2"
+
+
 def test_a_rule_goes_before_the_header() -> None:
     rule = Rule(("m",), (Target("ruled"),))
     body = b'{"model":"m","prompt":"x"}'

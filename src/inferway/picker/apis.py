@@ -74,7 +74,7 @@ APIS = (
     Api("inference/v1/generate", ApiKind.GENERATE, body.read_tokens, False, "token_ids", VLLM_HTTP),
     Api("generate", ApiKind.GENERATE, body.read_tokens, False, "text, input_ids", SGLANG_HTTP),
     Api("rerank", ApiKind.RERANK, body.read_pairs, True, "query, documents"),
-    Api("score", ApiKind.SCORE, body.read_pairs, True, "queries, documents (any name)"),
+    Api("score", ApiKind.SCORE, body.read_pairs, True, "queries, documents"),
     Api("pooling", ApiKind.POOLING, body.read_texts, True, "input, messages, data"),
     Api("classify", ApiKind.POOLING, body.read_texts, True, "input, messages"),
     Api("v2/embed", ApiKind.EMBEDDINGS, body.read_texts, True, "texts"),

@@ -40,6 +40,8 @@ class Callout(msgspec.Struct):
     request_id: bytes = b""
     headers: Mapping[bytes, bytes] = NO_HEADERS
     subset: tuple[str, ...] | None = None
+    # Whether the proxy cuts bodies in any pool, and not only in those with rewrites.
+    cuts: bool = True
 
 
 class Malformed(msgspec.Struct, frozen=True):
@@ -130,7 +132,12 @@ class CalloutMachine:
             return
         headers = self._headers
         call = Callout(
-            self._parser.get_method(), self._url, b"", headers.get(b"x-request-id", b""), headers
+            self._parser.get_method(),
+            self._url,
+            b"",
+            headers.get(b"x-request-id", b""),
+            headers,
+            cuts=False,
         )
         body = self._body
         if body:

@@ -55,7 +55,7 @@ def understand(
     parsed = NOTHING if wishes.encoded else _parsed(call, kind, table)
     if isinstance(parsed, FinalAnswer):
         return parsed
-    if table is None and not wishes.model:
+    if table is None and not (wishes.model and call.cuts):
         return Understood(_request(call, parsed, parsed.model, pool, wishes), wishes)
     model = _target(call, kind, parsed, table, request_id, wishes, notes)
     cut = b""

@@ -40,7 +40,8 @@ HEADERS = (
     Header(
         ("x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite"),
         "model",
-        "the model that the server gets instead of the body's, unless a rewrite has a rule for it",
+        "the model that the server gets instead of the body's, unless a rewrite has a rule for it; "
+        "a proxy without the native pick filter cuts bodies only in pools with a rewrite",
     ),
     Header(
         ("x-llm-d-slo-ttft-ms", "x-slo-ttft-ms"),

@@ -43,6 +43,7 @@ from inferway.scheduling.snapshot import (
     Usual,
     backlog_tokens,
     bits_of,
+    models_of,
     same_host,
 )
 from inferway.scheduling.tokens import TokenRatios
@@ -228,21 +229,7 @@ class PoolScheduler:
             self._refresh_rates(slot, now)
 
     def _rebuild_models(self) -> None:
-        serving: dict[str, int] = {}
-        parents: dict[str, str] = {}
-        unknown = 0
-        for slot in self.columns.live:
-            cards = self._cards.get(slot)
-            if cards is None:
-                unknown |= 1 << slot
-                continue
-            for card in cards:
-                if self._hidden and (card.id, self.columns.address[slot]) in self._hidden:
-                    continue
-                serving[card.id] = serving.get(card.id, 0) | 1 << slot
-                if card.parent:
-                    parents[card.id] = card.parent
-        self.models = Models(serving, parents, unknown)
+        self.models = models_of(self.columns, self._cards, self._hidden)
         self._snapshot = self._borrow()
 
     # -- decisions -------------------------------------------------------------------------

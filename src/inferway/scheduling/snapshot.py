@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from inferway.scheduling.events import ModelCard
 from inferway.scheduling.kvcache import KvCaches
 from inferway.scheduling.lora import LoraState
 from inferway.scheduling.prefix import Blocks, PrefixIndex
@@ -259,6 +260,29 @@ def waiting_requests(columns: Columns, slot: int, now: float) -> float:
     since = columns.in_flight[slot] - columns.in_flight_then[slot]
     weight = math.exp((columns.scraped_at[slot] - now) / SCRAPE_MEMORY_SECONDS)
     return max(waiting + since, 0.0) * weight
+
+
+def models_of(
+    columns: Columns,
+    cards_of: Mapping[int, Sequence[ModelCard]],
+    hidden: frozenset[tuple[str, str]],
+) -> Models:
+    """What the live endpoints have told that they serve, but for hidden pairs of model, address."""
+    serving: dict[str, int] = {}
+    parents: dict[str, str] = {}
+    unknown = 0
+    for slot in columns.live:
+        cards = cards_of.get(slot)
+        if cards is None:
+            unknown |= 1 << slot
+            continue
+        for card in cards:
+            if hidden and (card.id, columns.address[slot]) in hidden:
+                continue
+            serving[card.id] = serving.get(card.id, 0) | 1 << slot
+            if card.parent:
+                parents[card.id] = card.parent
+    return Models(serving, parents, unknown)
 
 
 def same_host(one: str, other: str) -> bool:

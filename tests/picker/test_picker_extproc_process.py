@@ -19,9 +19,9 @@ from extproc_messages import POST, answer_body, answer_headers, body, headers, k
 from fake_server import FakeServer
 
 from inferway.base.clock import SystemClock
-from inferway.base.errors import InferwayError
+from inferway.base.errors import InferwayError, UsageError
 from inferway.picker import flags, health
-from inferway.picker.extproc import certificates, stream
+from inferway.picker.extproc import certificates, serving, stream
 from inferway.picker.run import Picker
 from inferway.scheduling.policy import CostPolicy
 
@@ -250,3 +250,25 @@ def test_a_folder_without_a_usable_pair_is_one_clear_message(tmp_path: Path, wha
     with pytest.raises(InferwayError) as caught:
         certificates.CertificateFolder(tmp_path)
     assert caught.value.code == "INFERWAY0415"
+
+
+def test_suites_have_the_names_of_the_published_pickers() -> None:
+    env: dict[str, str] = {}
+    certificates.use_suites([], env)
+    assert env == {}
+    wanted = ["TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"]
+    certificates.use_suites(wanted, env)
+    suites = "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256"
+    assert env == {"GRPC_SSL_CIPHER_SUITES": suites}
+    with pytest.raises(UsageError, match="INFERWAY0416"):
+        certificates.use_suites(["TLS_RSA_WITH_RC4_128_SHA"], env)
+
+
+def test_a_version_of_tls_that_can_not_be_held_is_refused() -> None:
+    for words, fine in ((["VersionTLS12"], True), (["VersionTLS13"], False)):
+        options = flags.parse(["--pool-name", "p", "--tls-min-version", *words], {})
+        if fine:
+            assert serving.serving_options(options).secure
+            continue
+        with pytest.raises(UsageError, match="INFERWAY0416"):
+            serving.serving_options(options)

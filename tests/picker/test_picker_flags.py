@@ -84,7 +84,7 @@ CHARTS: dict[str, tuple[list[str], dict[str, object], set[str]]] = {
             *("--grpc-max-recv-msg-size", "10MiB", "--emit-endpoint-scores", "--v", "4"),
         ],
         {"allow-experimental-plugins": True, "grpc-max-recv-msg-size": str(10 << 20)},
-        {"zap-encoder"},
+        {"zap-encoder", "emit-endpoint-scores"},
     ),
     "llm-d with a pool": (
         [

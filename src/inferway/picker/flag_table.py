@@ -75,12 +75,12 @@ LISTENING = (
     ),
     Flag("secure-serving", "bool", "true", "TLS of ext_proc.", BOTH),
     Flag("cert-path", "text", "", "Folder of tls.crt and tls.key (default: self-signed).", BOTH),
-    Flag("enable-cert-reload", "bool", "false", "Read them again as they change.", LLM_D),
-    Flag("tls-min-version", "text", "", "VersionTLS12 or VersionTLS13.", LLM_D),
+    Flag("enable-cert-reload", "bool", "true", "Read them again as they change: always.", LLM_D),
+    Flag("tls-min-version", "text", "", "VersionTLS12; a higher one can not be held.", LLM_D),
     Flag("tls-cipher-suites", "list", "", "Go's names of the suites of TLS 1.2.", LLM_D),
     Flag("grpc-max-recv-msg-size", "size", "", "Largest gRPC message to read, as 10MiB.", LLM_D),
     Flag("grpc-max-send-msg-size", "size", "", "Largest gRPC message to send.", LLM_D),
-    Flag("health-checking", "bool", "false", "gRPC health on the ext_proc port too.", BOTH),
+    Flag("health-checking", "bool", "true", "gRPC health on the ext_proc port too: always.", BOTH),
 )
 
 PICKING = (
@@ -88,7 +88,14 @@ PICKING = (
     Flag("config-text", "text", "", "EndpointPickerConfig as text.", BOTH),
     Flag("allow-experimental-plugins", "bool", "false", "Allow plugins that may change.", LLM_D),
     Flag("disable-endpoint-subset-filter", "bool", "false", "Ignore the subset hint.", LLM_D),
-    Flag("emit-endpoint-scores", "bool", "false", "Tell scores in the metadata.", LLM_D),
+    Flag(
+        "emit-endpoint-scores",
+        "bool",
+        "false",
+        "Tell scores in the metadata.",
+        LLM_D,
+        "scores stand in /debug/decisions",
+    ),
     Flag("drain-timeout", "duration", "30s", "Longest wait for open requests at the end.", LLM_D),
     Flag(
         "ha-enable-leader-election",
@@ -146,7 +153,14 @@ METRICS = (
     Flag("metrics-cert-dir", "text", "", "Folder of tls.crt and tls.key of metrics.", LLM_D),
     Flag("metrics-client-ca-file", "text", "", "CA whose clients may read metrics.", LLM_D),
     Flag("refresh-prometheus-metrics-interval", "duration", "5s", "Age of gauges.", BOTH, _LIVE),
-    Flag("enable-grpc-stream-metrics", "bool", "false", "Metrics of ext_proc streams.", LLM_D),
+    Flag(
+        "enable-grpc-stream-metrics",
+        "bool",
+        "false",
+        "Metrics of ext_proc streams.",
+        LLM_D,
+        "requests are counted, whatever way they come",
+    ),
     Flag("metric-families", "text", "own,gie,llm-d", "Published names to show: own, gie, llm-d."),
     Flag("enable-pprof", "bool", "true", "Go's profiler.", BOTH, _GO_PROFILE),
     Flag("tracing", "bool", "true", "OpenTelemetry, where OTEL_* say to whom.", BOTH),

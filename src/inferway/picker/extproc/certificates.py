@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import logging
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from inferway.base.errors import InferwayError
+from inferway.base.errors import InferwayError, UsageError
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +28,18 @@ KEY_FILE = "tls.key"
 SELF_SIGNED_DAYS = 3650
 # A certificate with its chain and a key; more is some other file.
 FILE_BYTES_MAX = 1024 * 1024
+
+SUITES_VARIABLE = "GRPC_SSL_CIPHER_SUITES"
+# Go's names of suites with forward secrecy, and OpenSSL's.
+SUITES = {
+    f"TLS_ECDHE_{key}_WITH_{go}": f"ECDHE-{key}-{openssl}"
+    for key in ("ECDSA", "RSA")
+    for go, openssl in (
+        ("AES_128_GCM_SHA256", "AES128-GCM-SHA256"),
+        ("AES_256_GCM_SHA384", "AES256-GCM-SHA384"),
+        ("CHACHA20_POLY1305_SHA256", "CHACHA20-POLY1305"),
+    )
+}
 
 Pair = tuple[bytes, bytes]
 
@@ -141,6 +154,23 @@ def credentials(folder: CertificateFolder | None, now: datetime.datetime) -> Any
 
     first = grpc.ssl_server_certificate_configuration([folder.pair])
     return grpc.dynamic_ssl_server_credentials(first, fetch)
+
+
+def use_suites(names: Sequence[str], env: MutableMapping[str, str]) -> None:
+    """Restricts TLS 1.2 to these suites, which have Go's names. Raises UsageError.
+
+    gRPC reads the variable as the first server of the process is made, and knows no other way.
+    """
+    unknown = [name for name in names if name not in SUITES]
+    if unknown:
+        raise UsageError(
+            "INFERWAY0416",
+            f"the cipher suite {unknown[0]!r} is not known",
+            about="--tls-cipher-suites",
+            fix=f"Known are {', '.join(SUITES)}; those of TLS 1.3 can not be chosen.",
+        )
+    if names:
+        env[SUITES_VARIABLE] = ":".join(SUITES[name] for name in names)
 
 
 def _bounded(path: Path) -> bytes:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 
+from inferway.base.errors import UsageError
+from inferway.picker.extproc.certificates import use_suites
 from inferway.picker.extproc.machine import Settings
 from inferway.picker.extproc.server import MESSAGE_BYTES_MAX, ExtProcServer, ServingOptions
 from inferway.picker.extproc.stream import Asker
@@ -16,7 +19,15 @@ from inferway.scheduling.profile import ProfilePolicy
 
 
 def serving_options(options: Options) -> ServingOptions:
-    """What the flags say of the port."""
+    """What the flags say of the port. Raises UsageError for what TLS can not be held to here."""
+    least = options.text("tls-min-version")
+    if least not in ("", "VersionTLS12"):
+        raise UsageError(
+            "INFERWAY0416",
+            f"{least!r} can not be the least version of TLS: gRPC for Python takes 1.2 and 1.3",
+            about="--tls-min-version",
+            fix="Give VersionTLS12, or leave the flag out.",
+        )
     return ServingOptions(
         secure=options.flag("secure-serving"),
         cert_path=options.text("cert-path"),
@@ -41,7 +52,8 @@ def server(
     settle: Callable[[Event], None],
     health: HealthService,
 ) -> ExtProcServer:
-    """A server for pools (``namespace/name``), which does not listen yet."""
+    """A server for pools (``namespace/name``), which does not listen yet. Raises UsageError."""
+    use_suites(options.items("tls-cipher-suites"), os.environ)
     subset = not options.flag("disable-endpoint-subset-filter")
     pools = {
         pool: Settings(pool, subset=subset, tests=_tests(policy))

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import shlex
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
+from envoy.service.ext_proc.v3 import external_processor_pb2 as ext_proc
 from harness import Stack, descendants, hold, processes_of, run, start, wait_for_end
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
@@ -48,6 +51,31 @@ def test_the_printed_curl_answers_as_the_guide_says(demo: Stack) -> None:
         "total_tokens": 110,
     }
     assert "Phoenix" in answer["choices"][0]["text"]
+
+
+def test_the_picker_answers_other_gateways(demo: Stack, kubectl: Path) -> None:
+    """At port 9002 of its Pod, over TLS, as the Service and the pool say."""
+    picker = "--selector=app.kubernetes.io/component=endpoint-picker"
+    (pod,) = json.loads(demo.kubectl(kubectl, "get", "pods", picker, "-o", "json"))["items"]
+    address = pod["status"]["podIP"]
+    certificate = ssl.get_server_certificate((address, 9002), timeout=10)
+    request = ext_proc.ProcessingRequest()
+    request.request_headers.end_of_stream = True
+    request.request_headers.headers.headers.add(key=":method", raw_value=b"GET")
+    request.request_headers.headers.headers.add(key=":path", raw_value=b"/health")
+    with grpc.secure_channel(
+        f"{address}:9002",
+        grpc.ssl_channel_credentials(certificate.encode()),
+        options=[("grpc.ssl_target_name_override", "localhost")],
+    ) as channel:
+        process = channel.stream_stream(
+            "/envoy.service.ext_proc.v3.ExternalProcessor/Process",
+            request_serializer=ext_proc.ProcessingRequest.SerializeToString,
+            response_deserializer=ext_proc.ProcessingResponse.FromString,
+        )
+        (answer,) = process(iter([request]), timeout=10)
+    chosen = answer.dynamic_metadata["envoy.lb"]["x-gateway-destination-endpoint"]
+    assert len(chosen.split(",")) == 3
 
 
 def test_the_printed_kubectl_shows_useful_columns(demo: Stack, kubectl: Path) -> None:

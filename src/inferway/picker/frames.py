@@ -137,12 +137,14 @@ def _call(data: bytes, start: int, end: int) -> Callout:
     body = start + 4 + length
     if body > end:
         raise ValueError("a question is shorter than its headers")
-    texts = data[start + 4 : body].split(b"\0")
-    headers = dict(zip(texts[1::2], texts[2::2], strict=False))
+    texts = iter(data[start + 4 : body].split(b"\0"))
+    pool = next(texts)
+    # Names and values in turns; what is left behind the last zero byte has no partner.
+    headers = dict(zip(texts, texts, strict=False))
     get = headers.get
     return Callout(
         get(b":method", b""),
-        b"/pick/%b%b" % (texts[0], get(b":path", b"")),
+        b"/pick/%b%b" % (pool, get(b":path", b"")),
         data[body:end],
         get(b"x-request-id", b""),
         headers,

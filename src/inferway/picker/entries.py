@@ -10,6 +10,8 @@ PICK_HEADER = "x-inferway-pick"
 USAGE_NAMESPACE = "inferway.usage"
 # A usage beyond this is not one.
 TOKENS_MAX = 1 << 31
+# Nor is such a time one of a request.
+SECONDS_MAX = 7 * 24 * 3600.0
 
 
 def finished(entry: Any, *, timed: bool = True) -> Finished | None:
@@ -63,7 +65,8 @@ def _seconds(common: Any, name: str) -> float | None:
     if not common.HasField(name):
         return None
     value = getattr(common, name)
-    return float(value.seconds) + float(value.nanos) * 1e-9
+    seconds = float(value.seconds) + float(value.nanos) * 1e-9
+    return seconds if 0.0 <= seconds < SECONDS_MAX else None
 
 
 def _tokens(value: Any) -> int | None:
@@ -76,8 +79,9 @@ def _tokens(value: Any) -> int | None:
     kind = value.WhichOneof("kind")
     if kind == "number_value" and number == 0:
         return 0
-    if kind == "string_value" and value.string_value.isdigit() and len(value.string_value) < 10:
-        return int(value.string_value)
+    text = value.string_value
+    if kind == "string_value" and len(text) < 10 and text.isascii() and text.isdigit():
+        return int(text)
     return None
 
 

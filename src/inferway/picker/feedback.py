@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 from envoy.service.accesslog.v3 import als_pb2
+from google.protobuf.message import DecodeError
 
 from inferway.picker import entries
 from inferway.scheduling.events import Finished
@@ -41,23 +42,28 @@ class FeedbackService:
         return als_pb2.StreamAccessLogsResponse()
 
     def take(self, message: Any) -> None:
-        """One batch. An entry that can not be read costs itself only.
+        """One batch, None if it is none. An entry that can not be read costs itself only.
 
         A full batch teaches by some of its entries: speed is learned as well from a part.
         """
+        if message is None:
+            self._skip("a message of the log is none")
+            return
         batch = message.http_logs.log_entry
         step = 1 if len(batch) <= TIMED_ALL_ENTRIES_MAX else TIMED_EVERY
         for number, entry in enumerate(batch):
             try:
                 event = entries.finished(entry, timed=number % step == 0)
             except (ValueError, OverflowError) as error:
-                self.skipped += 1
-                _log.warning(
-                    "access log entry not understood", extra={"data": {"error": str(error)}}
-                )
-                continue
+                self._skip(str(error))
+                # Its request is over, whatever else it was to say.
+                event = Finished(entry.request.request_headers[entries.PICK_HEADER])
             if event is not None:
                 self._settle(event)
+
+    def _skip(self, why: str) -> None:
+        self.skipped += 1
+        _log.warning("access log entry not understood", extra={"data": {"error": why}})
 
     def handler(self) -> Any:
         """What a grpc.aio server takes."""
@@ -66,11 +72,19 @@ class FeedbackService:
             {
                 "StreamAccessLogs": grpc.stream_unary_rpc_method_handler(
                     self.stream,
-                    request_deserializer=als_pb2.StreamAccessLogsMessage.FromString,
+                    request_deserializer=parsed,
                     response_serializer=als_pb2.StreamAccessLogsResponse.SerializeToString,
                 )
             },
         )
+
+
+def parsed(data: bytes) -> Any:
+    """The message, or None where it can not be read: the stream goes on."""
+    try:
+        return als_pb2.StreamAccessLogsMessage.FromString(data)
+    except DecodeError:
+        return None
 
 
 def server(service: FeedbackService) -> Any:

@@ -182,6 +182,15 @@ bool channel_ask(struct channel *channel, struct question *question, const struc
   return asked;
 }
 
+uint32_t channel_load(struct channel *channel) {
+  pthread_mutex_lock(&channel->lock);
+  uint32_t load = channel->socket >= 0 ? channel->waiting.count
+                  : channel->trying    ? NOT_YET + channel->waiting.count
+                                       : NOBODY_TO_ASK;
+  pthread_mutex_unlock(&channel->lock);
+  return load;
+}
+
 void channel_forget(struct question *question) {
   struct channel *channel = question->channel;
   if (channel != NULL) {
@@ -364,7 +373,6 @@ static void serve(struct channel *channel, int to, struct buffer *input) {
 
 /* Ends a connection, or an attempt at one, and says whether another may begin at once. */
 static void disconnect(struct channel *channel, bool again) {
-  enum verdict verdict = channel->socket >= 0 ? VERDICT_LOST : VERDICT_FAILED;
   if (channel->socket >= 0) {
     close(channel->socket);
   }
@@ -375,7 +383,8 @@ static void disconnect(struct channel *channel, bool again) {
   buffer_clear(&channel->backlog);
   buffer_clear(&channel->reports);
   while (channel->waiting.first != NULL) {
-    resolve(channel, channel->waiting.first, verdict);
+    /* Another picker may answer; this one is asked once more only if it may be there by now. */
+    resolve(channel, channel->waiting.first, VERDICT_LOST);
   }
 }
 
@@ -402,7 +411,7 @@ static void *run(void *argument) {
     stopping = channel->stopping != 0;
     pthread_mutex_unlock(&channel->lock);
     int64_t began = now_nanoseconds();
-    int made = stopping ? -1 : connect_first(channel->address);
+    int made = stopping ? -1 : connect_picker(channel->address);
     if (made >= 0) {
       pthread_mutex_lock(&channel->lock);
       channel->socket = made;

@@ -56,10 +56,18 @@ struct question {
 /* Nanoseconds of a clock that never goes back. */
 int64_t now_nanoseconds(void);
 
-/* The channel to "unix:PATH" or "IP:PORT", or to the first of several with commas between them that
- * answers. NULL if the address is too long. Each call is answered by one channel_put. */
+/* The channel to "unix:PATH" or "IP:PORT". NULL if the address is too long. Each call is answered by
+ * one channel_put. */
 struct channel *channel_get(struct bytes address);
 void channel_put(struct channel *channel);
+
+/* What channel_load says of one that is not connected and not about to be; and what it adds where it
+ * is not known yet whether there will be a connection. */
+#define NOBODY_TO_ASK UINT32_MAX
+#define NOT_YET (1u << 30)
+
+/* How many questions wait for the picker. */
+uint32_t channel_load(struct channel *channel);
 
 /* Sends a question whose parts are what follows a frame's head. True: a verdict will come by the
  * question's scheduler. False: there is no picker to ask. */

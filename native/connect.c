@@ -101,21 +101,18 @@ static int connect_tcp(const char *text, size_t length) {
   return -1;
 }
 
-int connect_first(const char *addresses) {
+int connect_picker(const char *address) {
+  size_t length = strlen(address);
   int made = -1;
-  while (made < 0 && *addresses != 0) {
-    size_t length = strcspn(addresses, ",");
-    if (length > sizeof UNIX - 1 && strncmp(addresses, UNIX, sizeof UNIX - 1) == 0) {
-      made = connect_unix(addresses + sizeof UNIX - 1, length - (sizeof UNIX - 1));
-    } else if (length > 0) {
-      made = connect_tcp(addresses, length);
-    }
-    /* An empty socket's buffer takes the few bytes whole. */
-    if (made >= 0 && send(made, GREETING, sizeof GREETING - 1, MSG_NOSIGNAL) < 0) {
-      close(made);
-      made = -1;
-    }
-    addresses += length + (addresses[length] == ',');
+  if (length > sizeof UNIX - 1 && strncmp(address, UNIX, sizeof UNIX - 1) == 0) {
+    made = connect_unix(address + sizeof UNIX - 1, length - (sizeof UNIX - 1));
+  } else if (length > 0) {
+    made = connect_tcp(address, length);
+  }
+  /* An empty socket's buffer takes the few bytes whole. */
+  if (made >= 0 && send(made, GREETING, sizeof GREETING - 1, MSG_NOSIGNAL) < 0) {
+    close(made);
+    made = -1;
   }
   return made;
 }

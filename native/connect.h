@@ -5,8 +5,8 @@
 /* How long an address may take to accept a connection. */
 #define CONNECT_MILLISECONDS 100
 
-/* A connected socket that does not block, to the first of ``addresses`` ("unix:PATH" or "IP:PORT",
- * commas between them) that accepts, with the greeting sent; or -1. */
-int connect_first(const char *addresses);
+/* A connected socket that does not block, to "unix:PATH" or "IP:PORT", with the greeting sent; or -1.
+ */
+int connect_picker(const char *address);
 
 #endif

@@ -16,7 +16,7 @@
 /* Envoy takes a hundred headers in a request, and adds some of its own. */
 #define HEADERS_MAX 128
 /* A connection that was lost is no reason to fail; a picker that hangs up on each question is. */
-#define ASKS_MAX 2
+#define ASKS_MAX 3
 #define NO_PICKER_DETAILS "inferway_picker_unavailable"
 #define DECIDED_DETAILS "inferway_picker_decided"
 #define RESPONSE_PIECES 8
@@ -107,7 +107,6 @@ static bool ask(struct filter *filter) {
   size_t count = 0;
   char *joined = NULL;
   char *head = head_of(filter, &parts[0].iov_len);
-  struct channel *channel = filter->settings->channel;
   struct question *question = &filter->question;
   bool asked = false;
   parts[0].iov_base = head;
@@ -116,8 +115,8 @@ static bool ask(struct filter *filter) {
     question->scheduler = envoy_dynamic_module_callback_http_filter_scheduler_new(filter->envoy);
     question->deadline = now_nanoseconds() + filter->settings->timeout;
   }
-  if (head != NULL && channel != NULL && body_gather(filter->envoy, parts + 1, &count, &joined)) {
-    asked = channel_ask(channel, question, parts, 1 + count);
+  if (head != NULL && body_gather(filter->envoy, parts + 1, &count, &joined)) {
+    asked = pickers_ask(&filter->settings->pickers, question, parts, 1 + count);
   }
   free(joined);
   free(head);

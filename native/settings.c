@@ -51,8 +51,7 @@ struct settings *settings_read(struct bytes text) {
     free(settings);
     return NULL;
   }
-  settings->channel = address.length > 0 ? channel_get(address) : NULL;
-  if (address.length > 0 && settings->channel == NULL) {
+  if (!pickers_get(&settings->pickers, address)) {
     free(settings);
     return NULL;
   }
@@ -66,9 +65,7 @@ struct settings *settings_read(struct bytes text) {
 
 void settings_release(struct settings *settings) {
   if (settings != NULL && atomic_fetch_sub(&settings->users, 1) == 1) {
-    if (settings->channel != NULL) {
-      channel_put(settings->channel);
-    }
+    pickers_put(&settings->pickers);
     free(settings);
   }
 }

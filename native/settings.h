@@ -9,15 +9,15 @@
 
 #include <stdatomic.h>
 
-#include "channel.h"
 #include "envoy.h"
+#include "pickers.h"
 
 #define POOL_BYTES_MAX 512
 
 /* Requests keep it alive beyond the configuration that it came with. */
 struct settings {
   atomic_uint users;
-  struct channel *channel; /* NULL: there is no picker */
+  struct pickers pickers;
   char pool[POOL_BYTES_MAX];
   size_t pool_length;
   int64_t timeout; /* nanoseconds */

@@ -43,6 +43,7 @@ bool waiting_add(struct waiting *waiting, struct question *question) {
   *(waiting->last ? &waiting->last->after : &waiting->first) = question;
   waiting->last = question;
   question->waiting = true;
+  waiting->count++;
   return true;
 }
 
@@ -54,6 +55,7 @@ void waiting_remove(struct waiting *waiting, struct question *question) {
   *(question->before ? &question->before->after : &waiting->first) = question->after;
   *(question->after ? &question->after->before : &waiting->last) = question->before;
   question->waiting = false;
+  waiting->count--;
 }
 
 struct question *waiting_find(const struct waiting *waiting, uint64_t id) {

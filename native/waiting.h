@@ -11,6 +11,7 @@ struct waiting {
   struct question *first, *last; /* oldest first */
   struct slot *slots;
   uint32_t slot_count, free_slot;
+  uint32_t count; /* of questions */
 };
 
 /* Gives the question an id that no question had before. False: no memory, or too many. */

@@ -49,9 +49,15 @@ class NativeStack:
         return picker
 
     async def serve(
-        self, *names: str, fail_open: bool = False, seconds: float = 5.0, more: int = 0
+        self,
+        *names: str,
+        fail_open: bool = False,
+        seconds: float = 5.0,
+        more: int = 0,
+        replicas: tuple[str, ...] = (),
     ) -> None:
-        """``more``: servers that do not exist, after the one that does."""
+        """``more``: servers that do not exist, after the one that does; ``replicas``: pickers that
+        decide for the same pools."""
         endpoints = [ir.Endpoint(self.server.host, self.server.port)]
         endpoints += [ir.Endpoint(own_address(60 + number), 1) for number in range(more)]
         pool = ir.ClusterKind.POOL
@@ -62,8 +68,8 @@ class NativeStack:
             share = ir.Share("pool/ns/pool", 1, pick, pool=True)
             match = ir.RequestMatch(ir.PathMatch(ir.MatchKind.PREFIX, f"/{name}"))
             routes.append(ir.Route(name, match, (share,)))
-            socket = ir.Endpoint(self.socket(name))
-            clusters.append(ir.Cluster(f"picker/ns/{name}", ir.ClusterKind.PICKER, (socket,)))
+            sockets = tuple(ir.Endpoint(self.socket(one)) for one in (name, *replicas))
+            clusters.append(ir.Cluster(f"picker/ns/{name}", ir.ClusterKind.PICKER, sockets))
         port = ir.Port(80, (ir.Host("*", tuple(routes)),))
         await self.rig.publish(ir.Gateway("ns", "gw", (port,), tuple(clusters)))
 

@@ -402,7 +402,7 @@ static void *pick(void *argument) {
 static const void *settings(int timeout, int open) {
   char text[300];
   int length = snprintf(text, sizeof text,
-                        "pool=ns/p\naddress=unix:/nowhere,unix:%s\ntimeout_ms=%d\nfail_open=%d",
+                        "pool=ns/p\naddress=unix:/nowhere,unix:%s,unix:/nobody\ntimeout_ms=%d\nfail_open=%d",
                         path, timeout, open);
   return envoy_dynamic_module_on_http_filter_per_route_config_new(
       (struct bytes){"", 0}, (struct bytes){text, (size_t)length});

@@ -296,6 +296,51 @@ async def test_two_pickers_of_one_gateway(stack: NativeStack) -> None:
     }
 
 
+async def test_all_pickers_of_a_pool_are_asked(stack: NativeStack) -> None:
+    await stack.start_picker("two")
+    # The third is a Pod that is not there yet.
+    await stack.serve("one", replicas=("two", "three"))
+    for _ in range(20):
+        assert (await stack.post()).status == 200
+    counts = [len(made.seen) for made in stack.pickers.values()]
+    assert sum(counts) == 20
+    # In turn; the first questions may have found only one of them.
+    assert min(counts) >= 5
+    assert [made.connections for made in stack.pickers.values()] == [1, 1]
+
+
+async def test_a_picker_that_dies_hands_over_to_the_others(stack: NativeStack) -> None:
+    two = await stack.start_picker("two")
+    await stack.serve("one", replicas=("two",))
+    one = stack.pickers["one"]
+    asked = asyncio.Event()
+
+    async def hold(_: HttpRequest, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(DEADLINE_SECONDS), asyncio.TaskGroup() as tasks:
+        while not (one.seen and two.seen):
+            assert (await stack.post()).status == 200
+        before, others = len(one.seen), len(two.seen)
+        one.handler = hold
+        # Of two that are asked in turn each has one of these.
+        held = [tasks.create_task(stack.post(), name="held") for _ in range(2)]
+        await asked.wait()
+        # One that hangs has most questions, and gets no more of them.
+        replies = [await stack.post() for _ in range(10)]
+        assert [reply.status for reply in replies] == [200] * 10
+        assert len(one.seen) == before + 1
+        one.stop()
+        # What waited there is asked again, and nothing else was there.
+        assert [(await task).status for task in held] == [200] * 2
+        assert [(await stack.post()).status for _ in range(10)] == [200] * 10
+        assert len(two.seen) == others + 22
+        again = await stack.start_picker("one")
+        while not again.seen:
+            assert (await stack.post()).status == 200
+
+
 async def test_late_question_is_taken_back(stack: NativeStack) -> None:
     await stack.serve("one", seconds=0.1, fail_open=True)
     picker = stack.pickers["one"]

@@ -18,8 +18,7 @@ from inferway.gateway.envoy.pack import pack
 from inferway.gateway.translate.ir import Endpoint, Pick
 
 FILTER = "inferway.pick"
-# The module asks the first that answers and takes 1024 bytes of addresses; sixteen fit, and more
-# than a few are never tried.
+# The module keeps a connection to each, and to no more than these.
 PICKERS_MAX = 16
 _MILLISECONDS = 1000
 

@@ -10,8 +10,8 @@ way, and one step's.
 
 from __future__ import annotations
 
-from inferway.scheduling.accounting import Reservation
 from inferway.scheduling.events import Finished, Scrape
+from inferway.scheduling.reservation import Reservation
 from inferway.scheduling.snapshot import RECENT_REQUESTS_MAX, Columns, backlog_tokens
 
 # vLLM's usual budget of a step, in which further prompts may be under way.

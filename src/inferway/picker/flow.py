@@ -86,11 +86,9 @@ class FlowGate:
         if queue.idle:
             return None
         now = self._monotonic()
-        if not len(queue) and now >= self._next_measure:
-            self._measure(now)
-            if self.credit > 0:
-                self.credit -= 1
-                return None
+        if not len(queue) and self._has_room(now):
+            self.credit -= 1
+            return None
         self._count += 1
         key = self._count
         snapshot = self._scheduler.snapshot()
@@ -146,6 +144,16 @@ class FlowGate:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _has_room(self, now: float) -> bool:
+        """Looks for further credit where nobody waits."""
+        if now >= self._next_measure:
+            self._measure(now)
+        else:
+            more = self.queue.take_credit()
+            self._granted += more
+            self.credit += more
+        return self.credit > 0
 
     def _measure(self, now: float) -> None:
         columns = self._scheduler.columns

@@ -29,6 +29,8 @@ class Entry(NamedTuple):
     place: str
     row: PluginType
     values: Parameters
+    # Whether it can be made of its values.
+    sound: bool = True
 
 
 class Plugins:
@@ -65,6 +67,7 @@ class Plugins:
         if name in self.entries:
             reader.problem(f"{place}.name", f"{name!r} is used twice")
             return
+        before = reader.count
         if row.refused:
             reader.problem(f"{place}.type", f"{type_name} {row.refused}")
         elif row.stability is Stability.ALPHA and not self._allow_alpha:
@@ -79,7 +82,7 @@ class Plugins:
         values = (
             {} if row.refused else reader.values(where, row.parameters, entry.get("parameters"))
         )
-        self.entries[name] = Entry(name, place, row, values)
+        self.entries[name] = Entry(name, place, row, values, reader.count == before)
 
     def imply(self, type_name: str, given: Parameters | None = None) -> Entry:
         """A plugin that is not configured, with its defaults, under the name of its type."""
@@ -95,7 +98,7 @@ class Plugins:
         if name in self.made:
             return self.made[name]
         entry = self.entries[name]
-        if entry.row.build is None:
+        if entry.row.build is None or not entry.sound:
             return None
         sources: dict[Data, Plugin] = {}
         used: list[str] = []

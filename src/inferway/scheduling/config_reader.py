@@ -34,6 +34,11 @@ class Reader:
         """In the order of the document."""
         return [text for _, text in sorted(self._problems, key=lambda found: found[0])]
 
+    @property
+    def count(self) -> int:
+        """How many things are wrong so far."""
+        return len(self._problems)
+
     def problem(self, place: str, what: str) -> None:
         """Something is wrong at a place of the document."""
         position = self._position(place)

@@ -144,7 +144,7 @@ _GATING: dict[str, Any] = {
     "requireRoles": Parameter(
         dict,
         None,
-        fields={"values": Parameter(list, REQUIRED, not_empty, items=Parameter(str))},
+        fields={"values": Parameter(list, REQUIRED, not_empty, "The roles.", items=Parameter(str))},
         help="Roles that each need a ready Pod.",
     ),
     "revisionLabelKey": Parameter(str, REVISION_LABEL, not_empty, "Label of the revision."),

@@ -20,10 +20,10 @@ _ATTRIBUTE = Parameter(
         "key": section(
             {
                 "namespace": Parameter(str, "envoy.lb", unused=True),
-                "name": Parameter(str, REQUIRED, not_empty),
+                "name": Parameter(str, REQUIRED, not_empty, "Key of the metadata."),
             }
         ),
-        "expression": Parameter(str, REQUIRED, not_empty),
+        "expression": Parameter(str, REQUIRED, not_empty, "Number to tell, in CEL."),
         "condition": Parameter(str, "", unused=True),
     },
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
@@ -58,7 +58,10 @@ class Decision(msgspec.Struct, gc=False):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """A decision for people. Holds no text of the prompt."""
+    """A decision for people. Holds no text of the prompt.
+
+    ``others`` says what further rules would have chosen, by the rule's name.
+    """
 
     at: float
     model: str
@@ -68,6 +71,7 @@ class Explanation(msgspec.Struct, frozen=True):
     policy: str
     chosen: Sequence[str]
     candidates: Sequence[dict[str, Any]]
+    others: Mapping[str, str] = {}
 
 
 class Policy(Protocol):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 
+from inferway.scheduling.cost import parts
+from inferway.scheduling.counterfactual import others
 from inferway.scheduling.decide import candidates
 from inferway.scheduling.decision import Decision, Explanation, Policy, Refusal
+from inferway.scheduling.policy import blocks_of
 from inferway.scheduling.request import Request
 from inferway.scheduling.snapshot import Snapshot
 
@@ -18,6 +21,9 @@ def explanation(
     slots = [] if isinstance(slots, Refusal) else slots
     c = snapshot.columns
     seen = policy.explain(request, snapshot, slots, now)
+    blocks = blocks_of(request)
+    matched = snapshot.prefixes.match(blocks) if blocks.hashes else {}
+    believed = [parts(request, snapshot, slot, matched.get(slot, 0), now) for slot in slots]
     return Explanation(
         at=now,
         model=request.model,
@@ -34,10 +40,16 @@ def explanation(
                 "waiting": c.waiting[slot],
                 "kv_use": c.kv_use[slot],
                 "scrape_age_seconds": _finite(now - c.scraped_at[slot]),
+                "model_age_seconds": _finite(now - c.backlog_at[slot]),
+                "predicted_ttft_seconds": one.wait_seconds
+                + one.prefill_seconds
+                + one.adapter_seconds
+                + c.step_seconds[slot],
                 **facts,
             }
-            for slot, facts in zip(slots, seen, strict=True)
+            for slot, facts, one in zip(slots, seen, believed, strict=True)
         ],
+        others=others(request, snapshot, slots, matched, now),
     )
 
 

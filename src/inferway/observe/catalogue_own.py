@@ -24,7 +24,7 @@ _POOL: tuple[Metric, ...] = (
         "inferway_pool_held_requests",
         _G,
         _NAMED,
-        "Requests that wait in the picker for the first endpoint.",
+        "Requests that wait in the picker.",
     ),
     Metric(
         "inferway_pool_queued_requests",

@@ -17,10 +17,10 @@ import json
 import os
 import statistics
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from inferway.base.errors import InferwayError
@@ -289,13 +289,9 @@ def parse(argv: Sequence[str]) -> Options:
 def main(argv: Sequence[str]) -> int:
     """Prints the table and writes the file; an error is one message."""
     options = parse(argv)
-    try:
-        with tempfile.TemporaryDirectory(prefix="inferway-bench-") as folder:
-            machine, rows = measure(options, Path(folder))
-    except InferwayError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    report.write(options.output, machine, rows)
+    rows = report.run("bench", options.output, partial(measure, options))
+    if isinstance(rows, int):
+        return rows
     report.show("CPU per request and latency, Inferway against plain Envoy", COLUMNS, rows)
     print(f"also in {options.output}")
     return 0

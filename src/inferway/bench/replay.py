@@ -15,15 +15,14 @@ import asyncio
 import dataclasses
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 
-from inferway.base.errors import InferwayError
 from inferway.bench import calibrate, processes, replay_servers, report
 from inferway.bench.calibrate_probe import Client
 from inferway.bench.replay_load import gap_for
@@ -314,13 +313,9 @@ def parse(argv: Sequence[str]) -> Options:
 def main(argv: Sequence[str]) -> int:
     """Prints the tables and writes the file; 1 where a figure is outside of its bounds."""
     options = parse(argv)
-    try:
-        with tempfile.TemporaryDirectory(prefix="inferway-replay-") as folder:
-            machine, rows = measure(options, Path(folder))
-    except InferwayError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    report.write(options.output, machine, rows)
+    rows = report.run("replay", options.output, partial(measure, options))
+    if isinstance(rows, int):
+        return rows
     report.show("Simulated server against real vLLM", FIDELITY, [r for r in rows if "figure" in r])
     report.show("Policies over two servers", RANKING, [r for r in rows if "real_rank" in r])
     wrong = [row for row in rows if row.get("ok") is False]

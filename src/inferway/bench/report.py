@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+
+from inferway.base.errors import InferwayError
 
 Row = Mapping[str, object]
 DIGITS = 3
@@ -30,6 +34,25 @@ def write(path: Path, machine: Mapping[str, object], rows: Sequence[Row]) -> Non
     unfinished = path.with_suffix(".part")
     unfinished.write_text(text + "\n")
     unfinished.replace(path)
+
+
+def run(
+    name: str,
+    output: Path,
+    measure: Callable[[Path], tuple[Mapping[str, object], Sequence[Row]]],
+) -> Sequence[Row] | int:
+    """Measures with a folder that goes afterwards, and writes the file: the rows.
+
+    Or the exit code, where there was an error, which is one message.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix=f"inferway-{name}-") as folder:
+            machine, rows = measure(Path(folder))
+    except InferwayError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    write(output, machine, rows)
+    return rows
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 from prometheus_client import parser
+from test_picker_process import picker_for
 
 from inferway.base.clock import SystemClock
 from inferway.cluster.store import Key
@@ -204,3 +205,10 @@ def test_names_that_clients_choose_are_bounded() -> None:
     assert len(found) <= 6
     assert table.series("a0", "m", "", 0) is table.series("a0", "m", DEFAULT_FLOW, 0)
     assert table.series("new", "m", "new", 77).names.labels == (OTHER, OTHER, OTHER, "0")
+
+
+async def test_the_picker_reads_every_metric_of_the_catalogue_and_no_other() -> None:
+    async with picker_for("127.0.0.1:1") as picker:
+        read = [name for source in picker.sources() for name, _ in source.read()]
+    assert set(read) == set(catalogue())
+    assert len(read) == len(set(read))

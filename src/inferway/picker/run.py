@@ -20,6 +20,7 @@ from inferway.cluster import kubeconfig
 from inferway.cluster.client import KubeClient
 from inferway.observe.catalogue import catalogue
 from inferway.observe.exposition import Exposition
+from inferway.observe.metric import Source
 from inferway.picker import admin, feedback, flags, health, routing
 from inferway.picker.debug import DecisionRing
 from inferway.picker.doorway import PickServer
@@ -72,6 +73,7 @@ class Picker:
         self.settle: Callable[[Event], None] = (
             first.settle if len(self.pools) == 1 else partial(routing.settle, self.pools)
         )
+        self.reports = feedback.FeedbackService(self.settle)
         self.callout = PickServer(self.service, self.settle)
         self._health = health.HealthService(lambda: not self.not_ready())
         policies = {f"{p.key.namespace}/{p.key.name}": p.scheduler.policy for p in self.pools}
@@ -82,6 +84,11 @@ class Picker:
         self.exchange = Exchange(identity, pools, self.settle, clock)
         self.ports: dict[str, int] = {}
         self._draining = False
+
+    def sources(self) -> list[Source]:
+        """All figures that metrics are made of."""
+        pools = [source for pool in self.pools for source in pool.sources()]
+        return [*pools, ProcessSource(self.reports)]
 
     def not_ready(self) -> str:
         """What is missing, or nothing."""
@@ -139,14 +146,11 @@ class Picker:
     @asynccontextmanager
     async def _listening(self, exchanges: bool) -> AsyncIterator[None]:
         address = self._options.text("bind-address")
-        reports = feedback.FeedbackService(self.settle)
-        sources = [source for pool in self.pools for source in pool.sources()]
-        sources.append(ProcessSource(reports))
-        exposition = Exposition(catalogue(), self._families, sources)
+        exposition = Exposition(catalogue(), self._families, self.sources())
         app = admin.application(exposition, self.ring, self.not_ready)
         placement_peers.add_route(app, {pool.key: pool.placement.peers for pool in self.pools})
         runner = web.AppRunner(app, access_log=None)
-        logs = feedback.server(reports)
+        logs = feedback.server(self.reports)
         checks = health.server(self._health)
         await runner.setup()
         try:

@@ -21,8 +21,13 @@ from fake_server import FakeServer
 from inferway.base.clock import SystemClock
 from inferway.base.errors import InferwayError, UsageError
 from inferway.picker import flags, health
+from inferway.picker.answers import FinalAnswer
 from inferway.picker.extproc import certificates, serving, stream
+from inferway.picker.extproc.machine import Settings
+from inferway.picker.extproc.server import ExtProcServer, ServingOptions
+from inferway.picker.machine import Callout
 from inferway.picker.run import Picker
+from inferway.picker.service import Refused, Reply
 from inferway.scheduling.policy import CostPolicy
 
 BASE: dict[str, object] = {"id": "m", "object": "model", "parent": None}
@@ -272,3 +277,29 @@ def test_a_version_of_tls_that_can_not_be_held_is_refused() -> None:
             continue
         with pytest.raises(UsageError, match="INFERWAY0416"):
             serving.serving_options(options)
+
+
+async def test_a_stream_may_say_which_pool_it_means() -> None:
+    targets: list[bytes] = []
+
+    def ask(call: Callout, proxy: str) -> Reply:
+        targets.append(call.target)
+        return Refused(FinalAnswer(503, "nobody"), b"r")
+
+    pools = {name: Settings(name) for name in ("ns/first", "ns/second")}
+    ready = health.HealthService(lambda: True)
+    server = ExtProcServer(pools, ask, lambda event: None, ready, ServingOptions(secure=False))
+    async with asyncio.TaskGroup() as group:
+        server.begin(group)
+        port = await server.listen("127.0.0.1:0")
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            for pool in ("", "ns/second", "ns/unknown"):
+                call = channel.stream_stream(
+                    f"/{health.EXT_PROC_SERVICE}/Process",
+                    request_serializer=ext_proc.ProcessingRequest.SerializeToString,
+                    response_deserializer=ext_proc.ProcessingResponse.FromString,
+                )(timeout=DEADLINE_SECONDS, metadata=(("x-inferway-pool", pool),) if pool else ())
+                await call.write(headers({":method": "GET", ":path": "/x"}, end=True))
+                assert await call.code() == grpc.StatusCode.UNAVAILABLE
+        await server.stop(0)
+    assert targets == [b"/pick/ns/first/x", b"/pick/ns/second/x", b"/pick/ns/unknown/x"]

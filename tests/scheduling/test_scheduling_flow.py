@@ -43,7 +43,13 @@ from inferway.scheduling.flow.fairness import (
 )
 from inferway.scheduling.flow.machine import LOWER_SHARE, FlowMachine
 from inferway.scheduling.flow.options import BandOptions, FlowOptions
-from inferway.scheduling.flow.usage import Holdback, SoftReflective, Static, UsageLimit
+from inferway.scheduling.flow.usage import (
+    Holdback,
+    OnlySheddable,
+    SoftReflective,
+    Static,
+    UsageLimit,
+)
 
 SCRIPTS = sorted((Path(__file__).parent / "testdata" / "flow").glob("*.script"))
 FAIRNESS: dict[str, Callable[[], Fairness]] = {
@@ -96,6 +102,7 @@ class Conversation:
             "static": Static(),
             "holdback": Holdback(0.5),
             "soft": SoftReflective(),
+            "off": OnlySheddable(),
         }
         return self.tell(
             Configured(

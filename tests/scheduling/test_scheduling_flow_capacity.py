@@ -10,7 +10,6 @@ from inferway.scheduling.events import Finished, Scrape
 from inferway.scheduling.flow.capacity import (
     FIRST_WINDOW,
     ConcurrencyDetector,
-    NeverFull,
     StartSoonDetector,
     UtilizationDetector,
     stale_endpoints,
@@ -157,9 +156,3 @@ def test_the_fuller_stage_counts() -> None:
     pool.observe("p:1", Scrape(waiting=10, running=1), 0.0)
     found = UtilizationDetector().measure(pool.columns, 0.0, pressed=False)
     assert (found.saturation, found.endpoints) == (2.0, 2)
-
-
-def test_off_is_never_full() -> None:
-    pool = Pool("a:1")
-    pool.send(1000)
-    assert NeverFull().measure(pool.scheduler.columns, 0.0, pressed=True).saturation == 0

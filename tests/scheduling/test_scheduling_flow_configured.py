@@ -9,7 +9,6 @@ from inferway.scheduling.config import load
 from inferway.scheduling.flow import ordering
 from inferway.scheduling.flow.capacity import (
     ConcurrencyDetector,
-    NeverFull,
     StartSoonDetector,
     UtilizationDetector,
 )
@@ -46,7 +45,11 @@ def test_a_file_that_says_nothing_has_our_defaults() -> None:
 
 
 def test_the_gate_switches_it_off_and_on() -> None:
-    assert isinstance(options(featureGates=["flowControl=false"]).detector(), NeverFull)
+    off = options(featureGates=["flowControl=false"])
+    assert isinstance(off.detector(), UtilizationDetector)
+    # Shedding stays, as the published pickers have it.
+    assert list(off.usage_limit.ceilings([0, -1], 2.0)) == [math.inf, 1.0]
+    assert off.band(-1).max_requests == 0
     found = options(featureGates=["flowControl"])
     assert isinstance(found.detector(), UtilizationDetector)
     assert isinstance(found.band(0).fairness(), GlobalStrict)

@@ -70,13 +70,11 @@ class Conversation:
         question, _, expected = rest.partition(" -> ")
         pick, model, *prompt = question.split()
         size, letter = (int(prompt[0]), prompt[1]) if prompt else (0, "x")
-        priority = -1 if "sheddable" in prompt else 0
         request = Request(
             "" if model == "-" else model,
             ApiKind.COMPLETIONS,
             letter.encode() * size,
             stream=True,
-            priority=priority,
         )
         decision = self.pool.pick(request, pick, "proxy", self.now, self.rng)
         if isinstance(decision, Refusal):

@@ -8,10 +8,6 @@ from inferway.scheduling.decision import Decision, Policy, Refusal, RefusalReaso
 from inferway.scheduling.request import Request, Rng
 from inferway.scheduling.snapshot import Snapshot
 
-# The saturation rule of the published pickers for requests that may be shed (priority < 0).
-SHED_WAITING_MAX = 5
-SHED_KV_USE_MAX = 0.8
-SHED_RETRY_SECONDS = 1.0
 # Enough names to see a typing error, few enough for an error message.
 MODELS_NAMED_MAX = 50
 
@@ -23,12 +19,6 @@ def decide(
     slots = candidates(request, snapshot, now)
     if isinstance(slots, Refusal):
         return slots
-    if request.priority < 0 and _saturated(snapshot, slots):
-        return Refusal(
-            RefusalReason.SHED,
-            "The pool is saturated and the request's priority allows to shed it.",
-            retry_after_seconds=SHED_RETRY_SECONDS,
-        )
     decision = policy.rank(request, snapshot, slots, now, rng)
     if not decision.slots:
         if isinstance(decision, Refusal):
@@ -90,11 +80,4 @@ def _unknown_model(request: Request, snapshot: Snapshot) -> Refusal:
         RefusalReason.UNKNOWN_MODEL,
         f"The model `{request.model}` does not exist. Models of this pool: {named}{more}.",
         known_models=known,
-    )
-
-
-def _saturated(snapshot: Snapshot, slots: list[int]) -> bool:
-    c = snapshot.columns
-    return all(
-        c.waiting[slot] > SHED_WAITING_MAX or c.kv_use[slot] > SHED_KV_USE_MAX for slot in slots
     )

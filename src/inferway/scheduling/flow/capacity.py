@@ -145,13 +145,6 @@ class StartSoonDetector:
         return Capacity(used, limit)
 
 
-class NeverFull:
-    """Flow control that is off: whatever comes goes."""
-
-    def measure(self, columns: Columns, now: float, *, pressed: bool) -> Capacity:
-        return Capacity(0.0, 1.0, 1e-9, len(columns.live))
-
-
 class UtilizationDetector:
     """Mean over the servers of max(queue / threshold, KV use / threshold), as published.
 

@@ -1,7 +1,7 @@
 """What an EndpointPickerConfig says of flow control, as options of the queue.
 
 A file that says nothing of it gets Inferway's own defaults; one that does gets the published ones
-for what it leaves out. A feature gate that is off leaves the queue for empty pools only.
+for what it leaves out. A feature gate that is off leaves shedding, and the queue of empty pools.
 """
 
 from __future__ import annotations
@@ -15,13 +15,18 @@ from inferway.scheduling.flow import ordering
 from inferway.scheduling.flow.capacity import (
     ConcurrencyDetector,
     Detector,
-    NeverFull,
     UtilizationDetector,
 )
 from inferway.scheduling.flow.fairness import Fairness, GlobalStrict, ProgramAware, RoundRobin
 from inferway.scheduling.flow.options import BYTES_MAX, REQUESTS_MAX, BandOptions, FlowOptions
 from inferway.scheduling.flow.ordering import Ordering
-from inferway.scheduling.flow.usage import Holdback, SoftReflective, Static, UsageLimit
+from inferway.scheduling.flow.usage import (
+    Holdback,
+    OnlySheddable,
+    SoftReflective,
+    Static,
+    UsageLimit,
+)
 from inferway.scheduling.settings import BandSettings, FlowSettings, Setting
 
 _ORDERINGS: Mapping[str, Ordering] = {
@@ -34,7 +39,7 @@ _ORDERINGS: Mapping[str, Ordering] = {
 def options_of(settings: FlowSettings) -> FlowOptions:
     """The options; annotations of the pool may change them."""
     if settings.gate is False:
-        return FlowOptions(detector=NeverFull)
+        return FlowOptions(usage_limit=OnlySheddable(), detector=_detector(settings.detector))
     if settings.gate is None and not settings.given:
         return FlowOptions()
     return FlowOptions(

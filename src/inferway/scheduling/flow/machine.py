@@ -7,6 +7,8 @@ the band's ceiling. Each that arrived is named by exactly one command, unless it
 
 from __future__ import annotations
 
+import math
+
 from inferway.scheduling.flow.bands import Band, empty_ttl_of, ttl_of
 from inferway.scheduling.flow.capacity import Capacity
 from inferway.scheduling.flow.drain import DrainMeter
@@ -131,7 +133,7 @@ class FlowMachine:
         if room <= 0:
             return 0
         # A part of a request's room takes a whole one.
-        credit = min(int(room) + (room % 1 > 0), max(CREDIT_MIN, self.capacity.endpoints))
+        credit = math.ceil(min(room, max(CREDIT_MIN, self.capacity.endpoints)))
         self._given += credit * self.capacity.step
         return credit
 

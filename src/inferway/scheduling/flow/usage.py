@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -22,6 +23,13 @@ class Static:
 
     def ceilings(self, priorities: Sequence[int], saturation: float) -> Sequence[float]:
         return [self.threshold] * len(priorities)
+
+
+class OnlySheddable:
+    """Flow control that is off: what may be shed goes up to saturation 1, the others always."""
+
+    def ceilings(self, priorities: Sequence[int], saturation: float) -> Sequence[float]:
+        return [1.0 if priority < 0 else math.inf for priority in priorities]
 
 
 class Holdback:

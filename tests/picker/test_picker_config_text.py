@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from inferway.base.errors import UsageError
 from inferway.picker import config_file, flags
 from inferway.picker.config_text import ConfigTextError, parse
+from inferway.picker.main import main
 
 TEXT = """\
 kind: EndpointPickerConfig
@@ -104,3 +105,34 @@ schedulingProfiles:
         assert f"did you mean {name}?" in text
     assert "allow it by --allow-experimental-plugins" in text
     assert str(file) in text
+
+
+def test_check_says_what_a_file_becomes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "plugins.yaml"
+    file.write_text(
+        """\
+apiVersion: llm-d.ai/v1alpha1
+kind: EndpointPickerConfig
+featureGates: [flowControl]
+plugins:
+- {type: by-label, parameters: {label: gpu, validValues: [h100]}}
+- {type: prefix-cache-scorer}
+- {type: header-profile-handler}
+schedulingProfiles:
+- name: main
+  plugins: [{pluginRef: by-label}, {pluginRef: prefix-cache-scorer, weight: 2.5}]
+"""
+    )
+    assert main([f"--config-file={file}", "--check", "--allow-experimental-plugins"], {}) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "profile main: filter by-label, scorer prefix-cache-scorer x 2.5, picker max-score-picker",
+        "profile handler: header-profile-handler",
+        "with approx-prefix-cache-producer",
+        "reads the headers epp-profile",
+        "flow control: on",
+        "note: plugins[0].type: by-label is deprecated; label-selector-filter is newer",
+    ]
+    assert main(["--check", "--pool-name=p"], {}) == 0
+    assert "no configuration: the default policy" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="is alpha"):
+        main([f"--config-file={file}", "--check"], {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from inferway.scheduling.flow.configured import options_of
 from inferway.scheduling.flow.options import FlowOptions
 from inferway.scheduling.plugins.registry import plugin_types
 from inferway.scheduling.policy import CostPolicy
+
+_log = logging.getLogger(__name__)
 
 FILE_DISCOVERY = "file-discovery"
 # A configuration is a page of text.
@@ -32,6 +35,13 @@ def flow(options: Options) -> FlowOptions:
     """How requests wait. Raises UsageError."""
     loaded = configuration(options)
     return FlowOptions() if loaded is None else options_of(loaded.flow)
+
+
+def log_notes(options: Options) -> None:
+    """Deprecated things of the configuration, and things without effect. Raises UsageError."""
+    loaded = configuration(options)
+    if loaded is not None and loaded.notes:
+        _log.warning("scheduling configuration", extra={"data": {"notes": list(loaded.notes)}})
 
 
 def configuration(options: Options) -> Loaded | None:

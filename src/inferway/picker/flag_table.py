@@ -86,6 +86,7 @@ LISTENING = (
 PICKING = (
     Flag("config-file", "text", "", "EndpointPickerConfig as a file.", BOTH),
     Flag("config-text", "text", "", "EndpointPickerConfig as text.", BOTH),
+    Flag("check", "bool", "false", "Say what the configuration becomes, and start nothing."),
     Flag("allow-experimental-plugins", "bool", "false", "Allow plugins that may change.", LLM_D),
     Flag("disable-endpoint-subset-filter", "bool", "false", "Ignore the subset hint.", LLM_D),
     Flag(

@@ -10,7 +10,7 @@ import uvloop
 
 from inferway.base.clock import SystemClock
 from inferway.base.ids import RandomIds
-from inferway.picker import config_file, flags
+from inferway.picker import config_check, config_file, flags
 from inferway.picker.run import run
 
 # Letters of the part of a pick id that tells picker processes apart.
@@ -22,7 +22,12 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
     if any(word in {"-h", "--help", "-help"} for word in argv):
         print(flags.usage())
         return 0
-    options = config_file.with_discovery(flags.parse(argv, env), env)
+    options = flags.parse(argv, env)
+    if options.flag("check"):
+        print(config_check.summary(config_file.configuration(options)))
+        return 0
+    options = config_file.with_discovery(options, env)
+    config_file.log_notes(options)
     make_policy = partial(config_file.policy, options)
     identity = RandomIds().suffix(IDENTITY_LETTERS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -243,6 +243,7 @@ class _Loader:
             profiles,
             handler,
             plugins,
+            used,
             [plugin for plugin in plugins if isinstance(plugin, Screener)],
             [plugin for plugin in plugins if isinstance(plugin, Admitter)],
             frozenset(headers),

@@ -107,11 +107,12 @@ class ProfileHandler(Plugin):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The plugins of a policy. ``plugins`` are all of them, each once."""
+    """The plugins of a policy. ``plugins`` are all of them, each once, ``names`` theirs."""
 
     profiles: Mapping[str, Profile]
     handler: ProfileHandler
     plugins: Sequence[Plugin]
+    names: Sequence[str] = ()
     screeners: Sequence[Screener] = ()
     admitters: Sequence[Admitter] = ()
     headers: frozenset[str] = frozenset()
@@ -132,6 +133,7 @@ class ProfilePolicy:
         self.profiles = parts.profiles
         self.handler = parts.handler
         self.plugins = parts.plugins
+        self.names = dict(zip(parts.plugins, parts.names, strict=True))
         self._screeners = parts.screeners
         self._admitters = parts.admitters
         self._prefixes = parts.prefixes

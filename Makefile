@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 QUIET := $(shell [ -t 2 ] || echo -q)
 
 .PHONY: up vllm test test-vllm check test-fast test-stack test-guide-exact fuzz golden bench-overhead bench-decide \
-	bench-placement bench-fidelity compiled manifests reference lock clean
+	bench-placement bench-policy bench-idle bench-memory bench-fidelity compiled manifests reference lock clean
 
 up: $(VENV)/.compiled
 	@$(BIN)/inferway up
@@ -57,6 +57,15 @@ bench-decide: $(VENV)/.dev compiled
 
 bench-placement: $(VENV)/.dev
 	$(BIN)/python -m inferway.bench.placement
+
+bench-policy: $(VENV)/.dev
+	$(BIN)/python -m inferway.bench.policy $(if $(MOONCAKE),--mooncake $(MOONCAKE))
+
+bench-idle: $(VENV)/.dev
+	$(BIN)/python -m inferway.bench.idle
+
+bench-memory: $(VENV)/.dev
+	$(BIN)/python -m inferway.bench.memory
 
 bench-fidelity: $(VENV)/.dev vllm
 	$(BIN)/python -m inferway.bench.replay

@@ -1,8 +1,8 @@
 """The workloads of ``make bench-policy``: what is asked, when, and what prompts have in common.
 
 A prompt is a list of segments (content, tokens): two prompts share a prefix as far as their
-segments are equal. Pure: the same seed gives the same calls. Shapes and figures follow published traces:
-Mooncake's conversation trace (512-token blocks), Azure's 2023 conversation and code traces, and
+segments are equal. Pure: the same seed gives the same calls. Shapes and figures follow published
+traces: Mooncake's conversations (512-token blocks), Azure's 2023 conversation and code traces, and
 agents' sessions as inference-perf's catalogue describes them.
 """
 
@@ -141,7 +141,7 @@ def like_mooncake(seed: int, count: int) -> list[Call]:
     rng = random.Random(seed)
     fresh = _Fresh()
     open_sessions: list[tuple[tuple[int, int], ...]] = []
-    calls = []
+    calls: list[Call] = []
     for at in _poisson(rng, count):
         output = _lognormal(rng, 350, 0.6, 2, 2000)
         if open_sessions and rng.random() < 0.45:
@@ -175,7 +175,7 @@ def azure_code(seed: int, count: int) -> list[Call]:
     """Short answers; requests come in bursts with pauses between."""
     rng = random.Random(seed)
     fresh = _Fresh()
-    calls = []
+    calls: list[Call] = []
     at = 0.0
     burst = 0
     for _ in range(count):
@@ -194,7 +194,7 @@ def agents(seed: int, count: int) -> list[Call]:
     rng = random.Random(seed)
     fresh = _Fresh()
     waiting: list[tuple[float, int, tuple[tuple[int, int], ...], int]] = []
-    calls = []
+    calls: list[Call] = []
     at = 0.0
     # With 20 calls a session and this gap, a new session every 20 units keeps the mean gap at 1.
     next_session = 0.0
@@ -238,7 +238,7 @@ def bursts(seed: int, count: int) -> list[Call]:
     """A new long prefix comes up and twenty requests have it at once."""
     rng = random.Random(seed)
     fresh = _Fresh()
-    calls = []
+    calls: list[Call] = []
     at = 0.0
     while len(calls) < count:
         at += rng.expovariate(1 / 20)

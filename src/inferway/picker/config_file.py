@@ -31,6 +31,12 @@ def policy(options: Options) -> Policy:
     return CostPolicy() if loaded is None else loaded.policy
 
 
+def parsers(options: Options) -> tuple[str, ...]:
+    """Types of the parsers that the configuration lists; none: any. Raises UsageError."""
+    loaded = configuration(options)
+    return () if loaded is None else loaded.data.parsers
+
+
 def flow(options: Options) -> FlowOptions:
     """How requests wait. Raises UsageError."""
     loaded = configuration(options)

@@ -15,6 +15,9 @@ _LABEL = re.compile(rb'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 _SELECTOR = re.compile(r"^([^{]+?)(?:\{(.*)\})?$")
 # Metric names of engines are read from people's flags; a comma list inside braces is split on this.
 _PAIR = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*"?([^",]*)"?\s*')
+# A server that says more has lost its way.
+KV_TOKENS_MAX = 10**12
+NO_ATTRIBUTES: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +40,21 @@ class Names:
     # Labels of the cache series: tokens of a block, number of blocks.
     block_size: bytes = b"block_size"
     blocks: bytes = b"num_gpu_blocks"
+    # The same two as series of their own.
+    block_size_value: tuple[Spec, ...] = ()
+    blocks_value: tuple[Spec, ...] = ()
+    # Further metrics that a configuration wants, by the name that it gives them.
+    attributes: Mapping[str, Spec] = field(default_factory=dict)
+    # Where the page is, unless a flag says it.
+    path: str = ""
 
 
 def spec(text: str) -> Spec:
     """``name`` or ``name{label=value,...}``, quotes optional, as the published flags take it."""
     match = _SELECTOR.match(text.strip())
-    assert match is not None
+    if match is None:
+        # No metric has such a name, so it is found nowhere.
+        return Spec(text.encode())
     pairs = _PAIR.findall(match[2] or "")
     return Spec(match[1].strip().encode(), {k.encode(): v.encode() for k, v in pairs})
 
@@ -71,11 +83,23 @@ ENGINES: Mapping[str, Names] = {
         waiting=_specs("trtllm_num_requests_waiting"),
         running=_specs("trtllm_num_requests_running"),
         kv_use=_specs("trtllm_kv_cache_utilization"),
+        block_size_value=_specs("trtllm_kv_cache_tokens_per_block"),
+        blocks_value=_specs("trtllm_kv_cache_max_blocks"),
+        path="/prometheus/metrics",
     ),
     "triton-tensorrt-llm": Names(
         waiting=_specs("nv_trt_llm_request_metrics{request_type=waiting}"),
         running=_specs("nv_trt_llm_request_metrics{request_type=scheduled}"),
         kv_use=_specs("nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=fraction}"),
+        block_size_value=_specs(
+            "nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=tokens_per}"
+        ),
+        blocks_value=_specs("nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=max}"),
+    ),
+    "triton": Names(
+        waiting=_specs("nv_inference_pending_request_count"),
+        running=_specs("nv_inference_exec_count"),
+        kv_use=(),
     ),
 }
 
@@ -99,7 +123,17 @@ def read(text: bytes, names: Names) -> Scrape | None:
         max_loras=max_loras,
         running_adapters=running_adapters,
         waiting_adapters=waiting_adapters,
+        attributes=_attributes(text, names.attributes) if names.attributes else NO_ATTRIBUTES,
     )
+
+
+def _attributes(text: bytes, wanted: Mapping[str, Spec]) -> dict[str, float]:
+    found = {}
+    for name, one in wanted.items():
+        values = _values(text, (one,))
+        if values:
+            found[name] = values[0]
+    return found
 
 
 def _values(text: bytes, specs: tuple[Spec, ...]) -> list[float] | None:
@@ -138,6 +172,11 @@ def _kv_tokens(text: bytes, names: Names) -> int:
     for one in names.cache:
         for labels, _ in _series(text, one):
             total += _int(labels.get(names.block_size, b"")) * _int(labels.get(names.blocks, b""))
+    if not total and names.block_size_value:
+        size = _values(text, names.block_size_value)
+        blocks = _values(text, names.blocks_value)
+        if size and blocks and 0 < size[0] * sum(blocks) < KV_TOKENS_MAX:
+            total = int(size[0] * sum(blocks))
     return total
 
 
@@ -148,6 +187,8 @@ def _int(digits: bytes) -> int:
 def _series(text: bytes, wanted: Spec) -> Iterator[tuple[Mapping[bytes, bytes], float]]:
     """Series of one name whose labels match, with values that are numbers."""
     name = wanted.name
+    if not name:
+        return
     start = 0
     while (start := text.find(name, start)) >= 0:
         at, start = start, start + len(name)

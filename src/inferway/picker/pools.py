@@ -21,6 +21,7 @@ from inferway.picker import config_file, metrics_text
 from inferway.picker.annotations import flow_options
 from inferway.picker.debug import DecisionRing
 from inferway.picker.endpoint_file import FileWatcher
+from inferway.picker.engines import with_settings
 from inferway.picker.exchange.announcing import announcing
 from inferway.picker.exchange.pump import Exchange
 from inferway.picker.flags import Options
@@ -36,7 +37,7 @@ from inferway.picker.placement.metrics import PlacementSource
 from inferway.picker.pool_metrics import PoolSource
 from inferway.picker.pool_specs import PoolSpec
 from inferway.picker.rewrites import RewriteWatcher
-from inferway.picker.scrape import ScrapeOptions, Scraper
+from inferway.picker.scrape import METRICS_PATH, ScrapeOptions, Scraper
 from inferway.picker.service import PickService, PoolRuntime
 from inferway.picker.telemetry import Telemetry
 from inferway.picker.watch import PoolWatcher, SelectorWatcher
@@ -280,10 +281,14 @@ def scrape_options(options: Options) -> ScrapeOptions:
         }
         return dataclasses.replace(names, **changes)
 
-    return ScrapeOptions(
+    path = options.text("model-server-metrics-path")
+    told = ScrapeOptions(
         scheme=options.text("model-server-metrics-scheme"),
         port=options.number("model-server-metrics-port"),
-        path=options.text("model-server-metrics-path"),
+        # Where it is the usual one an engine may have another.
+        path="" if path == METRICS_PATH else path,
         insecure=options.flag("model-server-metrics-https-insecure-skip-verify"),
         names=renamed,
     )
+    loaded = config_file.configuration(options)
+    return told if loaded is None else with_settings(told, loaded.data)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -35,18 +35,26 @@ REFRESH_SECONDS_MIN = 1.0
 REFRESH_WAIT_SECONDS = 0.5
 # Expositions of big servers are some 100 KB.
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
+METRICS_PATH = "/metrics"
 ENGINE_LABELS = ("llm-d.ai/engine-type", "inference.networking.k8s.io/engine-type")
 
 
 @dataclass(frozen=True, slots=True)
 class ScrapeOptions:
-    """Where metrics are; ``port`` 0 is the endpoint's own. ``names`` overrides the engine's."""
+    """Where metrics are; ``port`` 0 is the endpoint's own. ``names`` overrides the engine's.
+
+    ``path`` "" is the engine's. ``engines`` are further ones than the built-in, by the value of the
+    first of ``engine_labels`` that a Pod has, else ``default_engine``.
+    """
 
     scheme: str = "http"
     port: int = 0
-    path: str = "/metrics"
+    path: str = ""
     insecure: bool = True
     names: Callable[[Names], Names] = field(default=lambda names: names)
+    engine_labels: tuple[str, ...] = ENGINE_LABELS
+    default_engine: str = "vllm"
+    engines: Mapping[str, Names] = field(default_factory=lambda: metrics_text.ENGINES)
 
 
 @dataclass(slots=True)
@@ -168,10 +176,12 @@ class Scraper:
         began = self._monotonic()
         loaded = False
         try:
-            text = await self._get(self._metrics_url(address), target)
+            text = await self._get(self._metrics_url(address, target.names), target)
             if text is not None:
                 scrape = metrics_text.read(text, target.names)
-                if scrape is not None:
+                if scrape is None:
+                    self._failed(target, ValueError("the page has none of the engine's metrics"))
+                else:
                     now = self._monotonic()
                     self._scheduler.observe(address, scrape, now)
                     target.metrics_at = now
@@ -233,14 +243,19 @@ class Scraper:
             extra={"data": {"endpoint": target.endpoint.address, "error": target.last_error}},
         )
 
-    def _metrics_url(self, address: str) -> str:
+    def _metrics_url(self, address: str, names: Names) -> str:
         host, _, port = address.rpartition(":")
-        return f"{self._options.scheme}://{host}:{self._options.port or port}{self._options.path}"
+        path = self._options.path or names.path or METRICS_PATH
+        return f"{self._options.scheme}://{host}:{self._options.port or port}{path}"
 
     def _names(self, endpoint: Endpoint) -> Names:
-        engine = next((endpoint.labels[k] for k in ENGINE_LABELS if k in endpoint.labels), "vllm")
-        names = metrics_text.ENGINES.get(engine, metrics_text.ENGINES["vllm"])
-        return self._options.names(names)
+        options = self._options
+        told = (endpoint.labels[k] for k in options.engine_labels if k in endpoint.labels)
+        engines = options.engines
+        names = engines.get(next(told, options.default_engine))
+        if names is None:
+            names = engines.get(options.default_engine, metrics_text.ENGINES["vllm"])
+        return options.names(names)
 
     def _tls(self) -> bool:
         return not self._options.insecure

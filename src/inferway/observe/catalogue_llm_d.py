@@ -153,6 +153,18 @@ _SCHEDULING: tuple[Metric, ...] = (
         ("model_rewrite_name", "model_name", "target_model"),
         "Requests that a rule of an InferenceModelRewrite has decided about.",
     ),
+    *(
+        _llm_d(
+            f"{name}_decision_total",
+            _C,
+            ("plugin_name", "plugin_type", "model_name", "decision_type"),
+            text,
+        )
+        for name, text in (
+            ("disagg", "Requests by the stages that other servers do for them."),
+            ("pd", "The same, of those whose encoding is nobody else's."),
+        )
+    ),
     _llm_d(
         "datalayer_poll_errors_total",
         _C,

@@ -14,6 +14,7 @@ from inferway.observe.metric import Rows
 from inferway.picker.feedback import FeedbackService
 from inferway.picker.series import Series
 from inferway.picker.telemetry import SECONDS_BUCKETS, Telemetry
+from inferway.scheduling.profile import ProfilePolicy
 
 
 class ScrapeView:
@@ -101,6 +102,18 @@ class PickerSource:
         for model, count in t.failures.items():
             attempts["failure", model, "", "", ""] = count
         yield "llm_d_epp_scheduler_attempts_total", attempts
+        yield from self._stages()
+
+    def _stages(self) -> Iterator[tuple[str, Rows]]:
+        policy = self._telemetry.scheduler.policy
+        handler = policy.handler_names if isinstance(policy, ProfilePolicy) else ("", "")
+        rows = {
+            (*handler, model, stages): count
+            for (model, stages), count in self._telemetry.stages.items()
+        }
+        yield "llm_d_epp_disagg_decision_total", rows
+        without = {key: count for key, count in rows.items() if not key[-1].startswith("encode")}
+        yield "llm_d_epp_pd_decision_total", without
 
 
 class RequestSource:

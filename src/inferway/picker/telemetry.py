@@ -64,6 +64,8 @@ class Telemetry:
         self.released: Counter[str] = Counter()
         self.tokens: Counter[str] = Counter()
         self.rewrites: Counter[tuple[str, str, str]] = Counter()
+        # (model, stages that other servers do) -> decisions.
+        self.stages: Counter[tuple[str, str]] = Counter()
         # Prompt tokens that the prefix index expected in caches.
         self.predicted_tokens = 0.0
         self.usages = 0
@@ -98,6 +100,8 @@ class Telemetry:
             series = self._known.get(names) or self._learn(names)
         else:
             series = self._plain.get(model) or self._learn((model, model, "", 0))
+        if decision.stages:
+            self.stages[series.names.target, decision.stages] += 1
         self._open[pick] = series.answers[request.stream]
         self._chosen.append(
             (

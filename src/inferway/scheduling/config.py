@@ -213,7 +213,7 @@ class _Loader:
         if _is_default(profiles, named):
             return CostPolicy()
         used = self._used(handler_name, named)
-        return ProfilePolicy(self._parts(profiles, handler, used))
+        return ProfilePolicy(self._parts(profiles, handler_name, used))
 
     def _used(self, handler: str, named: Mapping[str, Sequence[_Part]]) -> list[str]:
         """Names of the plugins that take part in decisions, with all that they read from."""
@@ -233,8 +233,10 @@ class _Loader:
         return list(found)
 
     def _parts(
-        self, profiles: Mapping[str, Profile], handler: ProfileHandler, used: Sequence[str]
+        self, profiles: Mapping[str, Profile], handler_name: str, used: Sequence[str]
     ) -> Parts:
+        handler = self._plugins.made[handler_name]
+        assert isinstance(handler, ProfileHandler)
         plugins = [self._plugins.made[name] for name in used]
         rows = [self._plugins.entries[name] for name in used]
         headers = {h.lower() for entry in rows for h in entry.row.headers(entry.values)}
@@ -244,6 +246,7 @@ class _Loader:
             handler,
             plugins,
             used,
+            self._plugins.entries[handler_name].row.name,
             [plugin for plugin in plugins if isinstance(plugin, Screener)],
             [plugin for plugin in plugins if isinstance(plugin, Admitter)],
             frozenset(headers),

@@ -113,6 +113,7 @@ class Parts:
     handler: ProfileHandler
     plugins: Sequence[Plugin]
     names: Sequence[str] = ()
+    handler_type: str = ""
     screeners: Sequence[Screener] = ()
     admitters: Sequence[Admitter] = ()
     headers: frozenset[str] = frozenset()
@@ -134,6 +135,8 @@ class ProfilePolicy:
         self.handler = parts.handler
         self.plugins = parts.plugins
         self.names = dict(zip(parts.plugins, parts.names, strict=True))
+        # Name and type, as labels of metrics.
+        self.handler_names = (self.names[parts.handler], parts.handler_type)
         self._screeners = parts.screeners
         self._admitters = parts.admitters
         self._prefixes = parts.prefixes

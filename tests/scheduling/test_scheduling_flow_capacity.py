@@ -156,3 +156,15 @@ def test_the_fuller_stage_counts() -> None:
     pool.observe("p:1", Scrape(waiting=10, running=1), 0.0)
     found = UtilizationDetector().measure(pool.columns, 0.0, pressed=False)
     assert (found.saturation, found.endpoints) == (2.0, 2)
+
+
+@pytest.mark.parametrize("code", [429, 503])
+def test_a_server_that_says_it_is_full_has_not_failed(code: int) -> None:
+    """It is not avoided, as one that did not answer is."""
+    pool = Pool("a:1", "b:1")
+    pool.send(2)
+    columns = pool.scheduler.columns
+    pool.scheduler.settle(Finished("1", code=code, served="a:1"), 1.0)
+    assert max(columns.suspect_until) == 0.0
+    pool.scheduler.settle(Finished("2", code=503, failed=True), 1.0)
+    assert max(columns.suspect_until) > 1.0

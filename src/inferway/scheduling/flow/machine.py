@@ -144,13 +144,13 @@ class FlowMachine:
         item = Item(
             event.key,
             self._number,
-            event.priority,
-            event.flow,
-            event.size,
-            event.tokens,
-            now,
-            event.ttl_seconds,
-            event.slo_seconds,
+            priority=event.priority,
+            flow=event.flow,
+            size=event.size,
+            tokens=event.tokens,
+            since=now,
+            ttl_seconds=event.ttl_seconds,
+            slo_seconds=event.slo_seconds,
         )
         band = self._band(event.priority)
         if not self._endpoints and self.options.empty_ttl_seconds <= 0:

@@ -28,6 +28,7 @@ class Item:
         self,
         key: int,
         number: int,
+        *,
         priority: int,
         flow: str,
         size: int,

@@ -25,7 +25,6 @@ MODULES = (
     "inferway.scheduling.learn",
     "inferway.scheduling.lora",
     "inferway.scheduling.observer",
-    "inferway.scheduling.observer",
     "inferway.scheduling.policy",
     "inferway.scheduling.pool",
     "inferway.scheduling.precision",

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 
 import pytest
-from plugin_helpers import PLAIN, context_of, kept, made, pool_of, refusal, scores
+from plugin_helpers import PLAIN, Dice, context_of, kept, made, pool_of, refusal, scores
 
+from inferway.scheduling.config import load
 from inferway.scheduling.decision import Decision, RefusalReason
-from inferway.scheduling.events import Scrape
+from inferway.scheduling.events import Finished, Scrape
 from inferway.scheduling.plugins.base import LoadProducer
 from inferway.scheduling.plugins.probabilistic_admitter import ProbabilisticAdmitter
+from inferway.scheduling.plugins.registry import plugin_types
 from inferway.scheduling.pool import PoolScheduler
 from inferway.scheduling.request import ApiKind, Request
+from inferway.scheduling.snapshot import Endpoint
 
 # 400 bytes are 100 tokens at the ratio of 4 bytes that holds until something is learned.
 HUNDRED_TOKENS = Request("m", ApiKind.COMPLETIONS, b"x" * 400)
@@ -289,3 +292,25 @@ def test_nothing_is_hashed_for_plugins_of_load() -> None:
     assert context.memo == {}
     assert context._blocks is None
     assert PLAIN.prompt
+
+
+def test_estimated_output_is_load_until_the_request_has_ended() -> None:
+    document = {
+        "apiVersion": "llm-d.ai/v1alpha1",
+        "kind": "EndpointPickerConfig",
+        "plugins": [
+            {"type": "inflight-load-producer", "parameters": {"addEstimatedOutputTokens": True}},
+            {"type": "token-load-scorer", "parameters": {"queueThresholdTokens": 1000}},
+        ],
+    }
+    pool = PoolScheduler(load(document, plugin_types()).policy)
+    pool.set_endpoints([Endpoint("a:1"), Endpoint("b:1")], 0.0)
+    decision = pool.pick(HUNDRED_TOKENS, "1", "proxy", 0.0, Dice(0.0))
+    assert isinstance(decision, Decision)
+    (slot, other) = decision.slots
+    # round(100 * 1.5), beside 100 tokens of the prompt: 1 - 250 / 1000.
+    assert pool.columns.output_tokens[slot] == 150.0
+    rows = pool.explain(HUNDRED_TOKENS, decision, 0.0).candidates
+    assert [rows[n]["token-load-scorer"] for n in (slot, other)] == pytest.approx([0.75, 1.0])
+    pool.settle(Finished("1", code=200, served="a:1"), 1.0)
+    assert pool.columns.output_tokens == [0.0, 0.0]

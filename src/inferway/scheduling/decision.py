@@ -55,6 +55,8 @@ class Decision(msgspec.Struct, gc=False):
     prefill: int = -1
     prefill_matched_bytes: int = 0
     stages: str = ""
+    # Estimated output that counts as load until the request has ended.
+    output_tokens: float = 0.0
 
 
 class Explanation(msgspec.Struct, frozen=True):

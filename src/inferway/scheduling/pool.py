@@ -282,6 +282,7 @@ class PoolScheduler:
             stream=request.stream,
             proxy=proxy,
             now=now,
+            output=decision.output_tokens,
         )
         self.prefixes.insert(decision.blocks, slot)
         if self.caches.known:
@@ -295,11 +296,7 @@ class PoolScheduler:
     def _reserve_prefill(
         self, request: Request, decision: Decision, pick: str, proxy: str, now: float
     ) -> None:
-        """Books the prompt on the server that computes it for the chosen one, until that is done.
-
-        Nobody tells when the prompt is computed; until the end of the answer it is drained at the
-        learned rate, as any other.
-        """
+        """Books the prompt where it is computed; nobody tells its end before the answer's."""
         self._prefills.add(pick)
         self._book(
             pick + PREFILL,
@@ -316,9 +313,7 @@ class PoolScheduler:
 
     def _end_prefill(self, pick: str) -> None:
         if pick in self._prefills:
-            taken = self.ledger.take(pick + PREFILL)
-            if taken is not None:
-                self._release(taken)
+            self.release_announced(pick + PREFILL)
 
     def reserve_announced(self, announced: Announced, picker: str, now: float) -> None:
         """Books what another picker has placed; an endpoint that is not known here yet counts not.
@@ -379,6 +374,7 @@ class PoolScheduler:
         stream: bool,
         proxy: str,
         now: float,
+        output: float = 0.0,
     ) -> None:
         c = self.columns
         if self.ledger.full:
@@ -410,8 +406,11 @@ class PoolScheduler:
                 stream,
                 adapter != "" and not self.lora.is_resident(slot, adapter),
                 position,
+                output,
             )
         )
+        if output:
+            c.output_tokens[slot] += output
         c.in_flight[slot] = in_flight + 1
         c.in_flight_tokens[slot] += taken
         observer.placed(c, slot, backlog + tokens, position, now)
@@ -457,6 +456,8 @@ class PoolScheduler:
         c = self.columns
         c.in_flight[slot] -= 1
         c.in_flight_tokens[slot] -= taken.tokens
+        if taken.output_tokens:
+            c.output_tokens[slot] -= taken.output_tokens
         if taken.adapter:
             self.lora.release(slot, taken.adapter)
         if c.in_flight[slot] == 0:

@@ -15,6 +15,7 @@ from inferway.scheduling.plugins.base import (
     Admitter,
     Context,
     Filter,
+    LoadProducer,
     Picker,
     Placed,
     Plugin,
@@ -141,6 +142,7 @@ class ProfilePolicy:
         self._admitters = parts.admitters
         self._prefixes = parts.prefixes
         self._reads_prefixes = parts.reads_prefixes
+        self._loads = [one for one in parts.plugins if isinstance(one, LoadProducer)]
         self._placers = _overriding(parts.plugins, "placed")
         self._droppers = _overriding(parts.plugins, "drop")
         self._requesters = _overriding(parts.plugins, "request_headers")
@@ -176,6 +178,8 @@ class ProfilePolicy:
             choice.score,
             trail=placed,
         )
+        for load in self._loads:
+            decision.output_tokens = max(decision.output_tokens, load.output_tokens(context))
         if choice.stages:
             decision.stages = choice.stages
             computing = placed.slot(choice.prefill) if choice.prefill else None

@@ -26,3 +26,5 @@ class Reservation(msgspec.Struct, gc=False):
     loads_adapter: bool = False
     # The endpoint's placed tokens with this request's own.
     position: float = 0.0
+    # Estimated output, where the policy counts it as load.
+    output_tokens: float = 0.0

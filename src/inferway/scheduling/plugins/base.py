@@ -167,6 +167,10 @@ class LoadProducer(Plugin):
         """Prompt tokens that are still to be computed, and output if it is counted."""
         raise NotImplementedError
 
+    def output_tokens(self, context: Context) -> float:
+        """Estimated output of the request, if it is counted."""
+        return 0.0
+
 
 class Latency(NamedTuple):
     """One prediction, in milliseconds; headroom is objective minus prediction."""

@@ -185,6 +185,8 @@ def test_embeddings_take_their_input() -> None:
     [
         (b'{"model": "m",', None, "invalid_json"),
         (b'{"model": "m"} x', None, "invalid_json"),
+        (b'{"model": "m\xff", "prompt": "x"}', "model", "invalid_model"),
+        (b'{"m\\u006fdel\xff": "m", "prompt": "x"}', "model", "missing_model"),
         (b'{"x":' + b"[" * 100_000, None, "invalid_json"),
         (b"[]", None, None),
         (b"3", None, None),

@@ -102,3 +102,8 @@ def test_a_large_prompt_before_the_model() -> None:
     begin, end = locate(body) or (0, 0)
     assert body[begin:end] == b'"m"'
     assert end == len(body) - 1
+
+
+def test_a_key_that_is_no_text_is_not_the_models() -> None:
+    body = b'{"\\u006dode\xff":1,"model":"m"}'
+    assert splice(body, "n") == b"%d,%d,%b" % (body.index(b'"m"'), body.index(b'"m"') + 3, b'"n"')

@@ -18,6 +18,9 @@ from inferway.picker.media import NO_MEDIA, media_of
 from inferway.scheduling.request import ApiKind
 
 _EMPTY = msgspec.Raw(b"")
+# What readers raise for bodies that they can not take: no JSON, text that is no UTF-8, no end of
+# brackets.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # An escape for a high surrogate without a low one behind it, or a low one without a high one
 # before it. Backslashes in pairs before the escape stand for themselves.
@@ -155,7 +158,7 @@ class Parsed(msgspec.Struct, frozen=True, gc=False):
     counted_tokens: float = 0.0
 
 
-# Raises msgspec.DecodeError or RecursionError for what is no JSON object as it should be.
+# Raises what UNREADABLE has for what is no JSON object as it should be.
 Reader: TypeAlias = Callable[[bytes, ApiKind], Parsed]
 NOTHING = Parsed()
 
@@ -171,7 +174,7 @@ def parse(
         parsed = read(body, kind)
         if parsed.model or not needed or model_optional:
             return parsed
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         if body.startswith(_BYTE_ORDER_MARK):
             # Servers accept the mark, and readers of JSON need not.
             rest = body[len(_BYTE_ORDER_MARK) :]
@@ -315,7 +318,7 @@ def _limit(raw: msgspec.Raw) -> int:
         return 0
     try:
         limits = _decode_limits(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return 0
     return _number(limits.max_tokens) or _number(limits.max_new_tokens)
 
@@ -328,12 +331,12 @@ def _why(body: bytes) -> BadBody:
         raw = bytes(_decode_model(body).model)
     except msgspec.ValidationError:
         return BadBody("The request body must be a JSON object.")
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         why = _half_pair(body) or str(error)
         return BadBody(f"The request body is not valid JSON: {why}", code="invalid_json")
     if raw in {b"", b"null"}:
         return BadBody("You must provide a model parameter.", "model", "missing_model")
-    return BadBody("The model must be a string that is not empty.", "model", "invalid_model")
+    return BadBody("The model must be a string that is not empty, in UTF-8.", "model", "invalid_model")
 
 
 def _half_pair(body: bytes) -> str:

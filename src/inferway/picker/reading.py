@@ -57,7 +57,7 @@ def understand(
         return parsed
     if table is None and not (wishes.model and call.cuts):
         return Understood(_request(call, parsed, parsed.model, pool, wishes), wishes)
-    model = _target(call, kind, parsed, table, request_id, wishes, notes)
+    model = _target(call, kind, parsed, wishes, table=table, request_id=request_id, notes=notes)
     cut = b""
     if model != parsed.model:
         cut = _cut(call.body, kind, model, parsed) or b""
@@ -84,9 +84,10 @@ def _target(
     call: Callout,
     kind: Call,
     parsed: Parsed,
+    wishes: Wishes,
+    *,
     table: RewriteTable | None,
     request_id: bytes,
-    wishes: Wishes,
     notes: Notes,
 ) -> str:
     """The model that stands for the one that is named; a rule for it goes before a header."""

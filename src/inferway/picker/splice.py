@@ -10,7 +10,7 @@ import re
 
 import msgspec
 
-from inferway.picker.body import form_model
+from inferway.picker.body import UNREADABLE, form_model
 
 # A value in the header is JSON text in ASCII; names of models are far shorter.
 VALUE_BYTES_MAX = 1024
@@ -88,7 +88,13 @@ def _names_model(token: bytes) -> bool:
     if token == _KEY:
         return True
     # Longest way to write it: each of the five letters as an escape of six.
-    return b"\\" in token and len(token) <= 32 and msgspec.json.decode(token) == "model"
+    if b"\\" not in token or len(token) > 32:
+        return False
+    try:
+        return bool(msgspec.json.decode(token) == "model")
+    except UNREADABLE:
+        # Servers do not take it for the key either.
+        return False
 
 
 def _value(body: bytes, after_key: int) -> tuple[int, int] | None:

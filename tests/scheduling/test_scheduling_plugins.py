@@ -104,6 +104,10 @@ def test_max_score_picker() -> None:
     assert order(made("max-score-picker"), [0.1, 0.9, 0.5]) == [1]
     assert order(made("max-score-picker", maxNumOfEndpoints=2), [0.1, 0.9, 0.5]) == [1, 2]
     assert {order(made("max-score-picker"), [1.0, 1.0], seed)[0] for seed in range(20)} == {0, 1}
+    # Equal ones at the edge of what is named are drawn from too.
+    plugin = made("max-score-picker", maxNumOfEndpoints=2)
+    found = {tuple(order(plugin, [0.5, 0.9, 0.5, 0.1], seed)) for seed in range(20)}
+    assert found == {(1, 0), (1, 2)}
 
 
 def test_random_picker_is_uniform_whatever_the_scores() -> None:

@@ -17,9 +17,17 @@ class MaxScorePicker(Picker):
         self._count: int = making.parameters["maxNumOfEndpoints"]
 
     def order(self, context: Context, slots: list[int], scores: list[float]) -> list[int]:
-        random = context.rng.random
-        keyed = sorted(range(len(slots)), key=lambda position: (-scores[position], random()))
-        return [slots[position] for position in keyed[: self._count]]
+        count = self._count
+        if len(slots) > count:
+            # Chance is needed among those only that can be named, who mostly are few.
+            least = sorted(scores, reverse=True)[count - 1]
+            positions = [position for position, score in enumerate(scores) if score >= least]
+        else:
+            positions = list(range(len(slots)))
+        if len(positions) > 1:
+            random = context.rng.random
+            positions.sort(key=lambda position: (-scores[position], random()))
+        return [slots[position] for position in positions[:count]]
 
 
 TYPE = PluginType(

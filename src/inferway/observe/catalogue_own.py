@@ -132,6 +132,12 @@ _PICKER: tuple[Metric, ...] = (
         "Age of an endpoint's metrics.",
     ),
     Metric(
+        "inferway_picker_spans_total",
+        _C,
+        ("outcome",),
+        "Spans of requests: sent to the collector, or dropped.",
+    ),
+    Metric(
         "inferway_picker_log_entries_skipped_total",
         _C,
         (),

@@ -11,6 +11,7 @@ from inferway.observe.catalogue_gie import SCHEDULING_BUCKETS
 from inferway.observe.catalogue_own import DECISION_BUCKETS
 from inferway.observe.histogram import Histogram, coarser, total
 from inferway.observe.metric import Rows
+from inferway.observe.otlp import Exporter
 from inferway.picker.feedback import FeedbackService
 from inferway.picker.series import Series
 from inferway.picker.telemetry import SECONDS_BUCKETS, Telemetry
@@ -27,11 +28,16 @@ class ScrapeView:
 class ProcessSource:
     """What is no pool's."""
 
-    def __init__(self, reports: FeedbackService) -> None:
+    def __init__(self, reports: FeedbackService, spans: Exporter | None = None) -> None:
         self._reports = reports
+        self._spans = spans
 
     def read(self) -> Iterator[tuple[str, Rows]]:
         yield "inferway_picker_log_entries_skipped_total", {(): self._reports.skipped}
+        spans: Rows = {}
+        if self._spans is not None:
+            spans = {("sent",): self._spans.sent, ("dropped",): self._spans.dropped}
+        yield "inferway_picker_spans_total", spans
         info = {("", version("inferway")): 1}
         yield "inference_extension_info", info
         yield "llm_d_epp_info", info

@@ -17,6 +17,7 @@ from inferway.base.clock import Clock
 from inferway.cluster.client import KubeClient
 from inferway.cluster.store import Key
 from inferway.observe.metric import Source
+from inferway.observe.otlp import Exporter
 from inferway.picker import config_file, metrics_text
 from inferway.picker.annotations import flow_options
 from inferway.picker.debug import DecisionRing
@@ -40,6 +41,7 @@ from inferway.picker.rewrites import RewriteWatcher
 from inferway.picker.scrape import METRICS_PATH, ScrapeOptions, Scraper
 from inferway.picker.service import PickService, PoolRuntime
 from inferway.picker.telemetry import Telemetry
+from inferway.picker.tracing import Tracing
 from inferway.picker.watch import PoolWatcher, SelectorWatcher
 from inferway.scheduling.announced import PICKER, Announced
 from inferway.scheduling.decision import Policy
@@ -96,6 +98,8 @@ class PickedPool:
             self.telemetry,
             prefix,
         )
+        # Makes spans of requests, where they are traced.
+        self.tracing: Tracing | None = None
         # Other pickers of the pool, where there are some.
         self.exchange: Exchange | None = None
         self._watcher: PoolWatcher | SelectorWatcher | None = None
@@ -113,6 +117,13 @@ class PickedPool:
             return
         ended = self.scheduler.settle(event, self._clock.monotonic())
         self.telemetry.settled(event, ended)
+        if self.tracing is not None:
+            self.tracing.settled(event, ended)
+
+    def trace(self, exporter: Exporter) -> None:
+        """Makes spans of requests from here on."""
+        self.tracing = Tracing(self.telemetry, exporter, self._clock, self.telemetry.pool)
+        self.service.trace(self.tracing)
 
     def _settle_among(self, exchange: Exchange, event: Event) -> None:
         """The same where other pickers want to know, and may want to have the event."""
@@ -122,6 +133,8 @@ class PickedPool:
         ended = self.scheduler.settle(event, self._clock.monotonic())
         own = [one for one in ended if not one.reservation.proxy.startswith(PICKER)]
         self.telemetry.settled(event, own)
+        if self.tracing is not None:
+            self.tracing.settled(event, own)
         if own:
             exchange.closed(one.reservation.pick for one in own)
 

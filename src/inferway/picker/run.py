@@ -21,6 +21,7 @@ from inferway.cluster.client import KubeClient
 from inferway.observe.catalogue import catalogue
 from inferway.observe.exposition import Exposition
 from inferway.observe.metric import Source
+from inferway.observe.otlp import Exporter, tracing_options
 from inferway.picker import admin, feedback, flags, health, routing
 from inferway.picker.debug import DecisionRing
 from inferway.picker.doorway import PickServer
@@ -43,6 +44,8 @@ _log = logging.getLogger(__name__)
 DRAIN_SECONDS = 0.5
 # Log entries of the last requests may still come.
 FEEDBACK_GRACE_SECONDS = 0.5
+# What traces call this program unless OTEL_SERVICE_NAME says otherwise.
+SERVICE_NAME = "inferway-picker"
 TICK_SECONDS = 1.0
 # A full collection walks the prefix index; with these thresholds it comes about once in
 # a hundred million allocations that survive, and young ones stay cheap.
@@ -82,13 +85,20 @@ class Picker:
         )
         pools: dict[str, ExchangedPool] = {str(pool.key): pool for pool in self.pools}
         self.exchange = Exchange(identity, pools, self.settle, clock)
+        self._exporter: Exporter | None = None
         self.ports: dict[str, int] = {}
         self._draining = False
+
+    def trace(self, exporter: Exporter) -> None:
+        """Sends spans of requests; to be called before ``run``."""
+        self._exporter = exporter
+        for pool in self.pools:
+            pool.trace(exporter)
 
     def sources(self) -> list[Source]:
         """All figures that metrics are made of."""
         pools = [source for pool in self.pools for source in pool.sources()]
-        return [*pools, ProcessSource(self.reports)]
+        return [*pools, ProcessSource(self.reports, self._exporter)]
 
     def not_ready(self) -> str:
         """What is missing, or nothing."""
@@ -113,6 +123,8 @@ class Picker:
         async with self._listening(exchanges), asyncio.TaskGroup() as tasks:
             work = [tasks.create_task(self._tick(), name="tick")]
             place = ""
+            if self._exporter is not None:
+                work.append(tasks.create_task(self._exporter.run(), name="spans"))
             if exchanges:
                 work.append(tasks.create_task(self.exchange.run(peers), name="exchange"))
             if client is not None:
@@ -210,7 +222,11 @@ async def run(
         _log.info("flags without effect in this picker", extra={"data": without})
     if options.log_level is not None:
         logging.getLogger("inferway").setLevel(options.log_level)
+    tracing = tracing_options(env, SERVICE_NAME) if options.flag("tracing") else None
     picker = Picker(options, make_policy, clock, identity)
+    if tracing is not None:
+        picker.trace(Exporter(tracing))
+        _log.info("tracing", extra={"data": {"endpoint": tracing.endpoint}})
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)

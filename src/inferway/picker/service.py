@@ -25,6 +25,8 @@ from inferway.scheduling.rewrite import RewriteTable
 
 # One decision of this many is explained in the ring, besides those that ask for it.
 EXPLAIN_EVERY = 256
+# Names the span that a request comes from (W3C Trace Context).
+TRACEPARENT = b"traceparent"
 # Client-chosen ids are repeated in a header; longer ones are cut.
 REQUEST_ID_BYTES_MAX = 256
 
@@ -100,6 +102,8 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     if_available: bool = False
     # When the question came.
     arrived: float = 0.0
+    # The client's traceparent, where requests are traced.
+    trace: bytes = b""
 
 
 class Watcher(Notes, Protocol):
@@ -241,6 +245,7 @@ class PickService:
         self._monotonic = clock.monotonic
         self._rng = rng
         self._watcher = watcher
+        self._traced = False
         # Unique in time and among picker processes.
         self._prefix = prefix
         self._count = 0
@@ -249,8 +254,14 @@ class PickService:
 
     @property
     def declared(self) -> frozenset[bytes]:
-        """Lower-case names of all headers that policies of the pools read."""
-        return frozenset(name for pool in self.pools.values() for name, _ in pool.declared)
+        """Lower-case names of all headers that policies of the pools, or tracing, read."""
+        names = {name for pool in self.pools.values() for name, _ in pool.declared}
+        return frozenset({*names, TRACEPARENT} if self._traced else names)
+
+    def trace(self, watcher: Watcher) -> None:
+        """Lets another watcher see decisions, and the trace that each request belongs to."""
+        self._watcher = watcher
+        self._traced = True
 
     def answer(self, call: Callout, proxy: str) -> Reply | Later:
         """The answer, or how to get it a little later."""
@@ -299,6 +310,7 @@ class PickService:
             read.alias,
             wishes.if_available,
             began,
+            call.headers.get(TRACEPARENT, b"") if self._traced else b"",
         )
         flow = pool.flow
         if flow is not None:
@@ -432,16 +444,17 @@ class PickService:
         pick = f"{self._prefix}-{self._count:x}"
         request, request_id, proxy = asked.request, asked.request_id, asked.proxy
         scheduler = asked.pool.scheduler
+        explaining = 0.0
         if asked.explain or asked.if_available or self._count % EXPLAIN_EVERY == 1:
             decision = scheduler.decide(request, now, self._rng)
             if isinstance(decision, Decision):
                 if asked.if_available and not decision.matched_bytes:
                     return _NOT_CACHED
-                at, looked = now, self._monotonic()
-                self._watcher.explained(pick, request_id, scheduler.explain(request, decision, at))
-                scheduler.reserve(request, decision, pick, proxy, at)
+                looked = self._monotonic()
+                self._watcher.explained(pick, request_id, scheduler.explain(request, decision, now))
                 # Explaining is for people and no part of deciding.
-                now += self._monotonic() - looked
+                explaining = self._monotonic() - looked
+                scheduler.reserve(request, decision, pick, proxy, now)
         else:
             decision = scheduler.pick(request, pick, proxy, now, self._rng)
         if isinstance(decision, Refusal):
@@ -450,7 +463,7 @@ class PickService:
         named = ",".join([address[slot] for slot in decision.slots])
         if scheduler.policy.port:
             named = _at_port(named, scheduler.policy.port)
-        self._watcher.chosen(pick, asked, decision, now, self._monotonic())
+        self._watcher.chosen(pick, asked, decision, now, self._monotonic() - explaining)
         return Chosen(
             named, pick, request_id, asked.splice, decision.headers, decision.response_headers
         )

@@ -72,6 +72,10 @@ def test_a_library_that_can_not_be_loaded_leaves_everything_as_it_is(tmp_path: P
     assert said[1].endswith("pool.py")
 
 
+def test_the_table_is_sorted_and_names_each_once() -> None:
+    assert list(compiled.MODULES) == sorted(set(compiled.MODULES))
+
+
 @pytest.mark.parametrize("module", compiled.MODULES)
 def test_no_class_that_would_compile_to_another_one(module: str) -> None:
     """mypyc drops the keywords of a class statement, which a msgspec struct has for its sense."""

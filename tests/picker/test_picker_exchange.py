@@ -14,8 +14,8 @@ from inferway.picker import flags
 from inferway.picker.exchange import machine, messages
 from inferway.picker.exchange.pump import Exchange
 from inferway.picker.machine import Callout
+from inferway.picker.replies import Chosen
 from inferway.picker.run import Picker
-from inferway.picker.service import Chosen
 from inferway.scheduling.events import Finished
 from inferway.scheduling.policy import CostPolicy
 

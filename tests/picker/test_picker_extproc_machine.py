@@ -31,7 +31,7 @@ from inferway.picker.extproc.machine import ExtProcMachine, Settings
 from inferway.picker.extproc.room import Room
 from inferway.picker.extproc.wire import CHUNK_BYTES_MAX
 from inferway.picker.machine import Callout
-from inferway.picker.service import Chosen, Refused, Told
+from inferway.picker.replies import Chosen, Refused, Told
 from inferway.scheduling.events import Doubted, Finished
 
 PICK = Chosen("10.0.0.1:8000,10.0.0.2:8000", "p-1", b"r")

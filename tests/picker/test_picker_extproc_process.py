@@ -26,8 +26,8 @@ from inferway.picker.extproc import certificates, serving, stream
 from inferway.picker.extproc.machine import Settings
 from inferway.picker.extproc.server import ExtProcServer, ServingOptions
 from inferway.picker.machine import Callout
+from inferway.picker.replies import Refused, Reply
 from inferway.picker.run import Picker
-from inferway.picker.service import Refused, Reply
 from inferway.scheduling.policy import CostPolicy
 
 BASE: dict[str, object] = {"id": "m", "object": "model", "parent": None}

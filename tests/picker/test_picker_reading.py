@@ -20,7 +20,8 @@ from inferway.picker.apis import APIS, Style, call_of
 from inferway.picker.debug import DecisionRing
 from inferway.picker.machine import Callout
 from inferway.picker.reading import Understood, understand
-from inferway.picker.service import Chosen, PickService, PoolRuntime, Refused, Reply
+from inferway.picker.replies import Chosen, Refused, Reply
+from inferway.picker.service import PickService, PoolRuntime
 from inferway.picker.telemetry import Telemetry
 from inferway.picker.wishes import READ
 from inferway.scheduling.events import ModelCard

@@ -12,7 +12,8 @@ from inferway.cluster.store import Key
 from inferway.picker.debug import DecisionRing
 from inferway.picker.machine import Callout
 from inferway.picker.picker_metrics import PickerSource, ScrapeView
-from inferway.picker.service import Chosen, PickService, PoolRuntime
+from inferway.picker.replies import Chosen
+from inferway.picker.service import PickService, PoolRuntime
 from inferway.picker.telemetry import Telemetry
 from inferway.scheduling.config import load
 from inferway.scheduling.plugins.registry import plugin_types

@@ -17,8 +17,9 @@ from inferway.observe.exposition import Exposition
 from inferway.picker.debug import DecisionRing
 from inferway.picker.machine import Callout
 from inferway.picker.picker_metrics import PickerSource, RequestSource, ScrapeView
+from inferway.picker.replies import Chosen
 from inferway.picker.series import DEFAULT_FLOW, OTHER, SeriesTable
-from inferway.picker.service import Chosen, PickService, PoolRuntime
+from inferway.picker.service import PickService, PoolRuntime
 from inferway.picker.telemetry import NOTES_MAX, Telemetry
 from inferway.scheduling.events import Doubted, Event, Finished, ModelCard, ProxyGone, Tick
 from inferway.scheduling.policy import CostPolicy

@@ -11,7 +11,7 @@ from inferway.base.clock import SystemClock
 from inferway.observe.otlp import Exporter, TracingOptions
 from inferway.observe.spans import Sampler, Span
 from inferway.picker.machine import Callout
-from inferway.picker.service import Chosen
+from inferway.picker.replies import Chosen
 from inferway.picker.tracing import Tracing
 from inferway.scheduling.events import Doubted, Event, Tick
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from inferway.base.clock import ManualClock
 from inferway.picker.debug import DecisionRing
 from inferway.picker.machine import Callout
-from inferway.picker.service import Chosen, Later, PickService, PoolRuntime, Refused, Reply
+from inferway.picker.replies import Chosen, Later, Refused, Reply
+from inferway.picker.service import PickService, PoolRuntime
 from inferway.picker.telemetry import Telemetry
 from inferway.picker.wishes import HEADERS, NO_WISHES, READ, SECONDS_MAX, Wishes, wishes_of
 from inferway.scheduling.decision import Decision

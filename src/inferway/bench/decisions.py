@@ -23,8 +23,9 @@ from inferway.bench import processes
 from inferway.picker import answers
 from inferway.picker.debug import DecisionRing
 from inferway.picker.machine import Callout, CalloutMachine
+from inferway.picker.replies import Chosen
 from inferway.picker.run import GC_THRESHOLDS
-from inferway.picker.service import Chosen, PickService, PoolRuntime
+from inferway.picker.service import PickService, PoolRuntime
 from inferway.picker.telemetry import Telemetry
 from inferway.scheduling.decision import Decision
 from inferway.scheduling.events import Finished, ModelCard

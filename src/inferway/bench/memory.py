@@ -20,8 +20,9 @@ from inferway.base.clock import SystemClock
 from inferway.bench import processes, report
 from inferway.picker.debug import DecisionRing
 from inferway.picker.machine import Callout, CalloutMachine
+from inferway.picker.replies import Chosen
 from inferway.picker.run import GC_THRESHOLDS
-from inferway.picker.service import Chosen, PickService, PoolRuntime
+from inferway.picker.service import PickService, PoolRuntime
 from inferway.picker.telemetry import Telemetry
 from inferway.scheduling.events import Finished, ModelCard, Scrape
 from inferway.scheduling.policy import CostPolicy

@@ -336,7 +336,8 @@ def _why(body: bytes) -> BadBody:
         return BadBody(f"The request body is not valid JSON: {why}", code="invalid_json")
     if raw in {b"", b"null"}:
         return BadBody("You must provide a model parameter.", "model", "missing_model")
-    return BadBody("The model must be a string that is not empty, in UTF-8.", "model", "invalid_model")
+    text = "The model must be a string that is not empty, in UTF-8."
+    return BadBody(text, "model", "invalid_model")
 
 
 def _half_pair(body: bytes) -> str:

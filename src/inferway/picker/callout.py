@@ -10,7 +10,7 @@ from typing import cast
 from inferway.picker import answers
 from inferway.picker.machine import CalloutMachine, Command, Malformed
 from inferway.picker.peers import PickPeers, peer_of
-from inferway.picker.service import Chosen, Later, Reply, Told
+from inferway.picker.replies import Chosen, Later, Reply, Told
 from inferway.scheduling.events import Doubted
 
 # A connection that closes this soon after an answer most often belongs to a client that left.

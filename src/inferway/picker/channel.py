@@ -17,7 +17,7 @@ import msgspec
 from inferway.picker import frames
 from inferway.picker.frames import Broken, Cancelled, FrameMachine, Question, Report
 from inferway.picker.peers import PickPeers, peer_of
-from inferway.picker.service import Chosen, Later, Reply, Told
+from inferway.picker.replies import Chosen, Later, Reply, Told
 from inferway.scheduling.events import Doubted, Finished
 
 _log = logging.getLogger(__name__)

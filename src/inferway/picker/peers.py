@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from inferway.picker.machine import Callout, Malformed
-from inferway.picker.service import Later, Refused, Reply
+from inferway.picker.replies import Later, Refused, Reply
 from inferway.scheduling.events import Event
 
 # A proxy that restarts its connections is back long before this.

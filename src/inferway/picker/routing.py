@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from inferway.picker.answers import FinalAnswer
 from inferway.picker.machine import Callout, Malformed
 from inferway.picker.pools import PickedPool
-from inferway.picker.service import Later, Refused, Reply
+from inferway.picker.replies import Later, Refused, Reply
 from inferway.scheduling.events import Doubted, Event, Finished
 
 # The answer to a callout names the pool in its path: /pick/{namespace}/{name}/...

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import msgspec
 
@@ -17,6 +17,7 @@ from inferway.picker.flow import FlowGate
 from inferway.picker.listing import Listing
 from inferway.picker.machine import Callout, Malformed
 from inferway.picker.reading import Notes, understand
+from inferway.picker.replies import Chosen, Later, Refused, Reply, Told, in_style
 from inferway.scheduling.decision import Decision, Explanation, Refusal, RefusalReason
 from inferway.scheduling.flow.events import Refuse
 from inferway.scheduling.pool import PoolScheduler
@@ -128,51 +129,6 @@ class Watcher(Notes, Protocol):
         ...
 
 
-class Chosen(msgspec.Struct, frozen=True, gc=False):
-    """The best endpoints in order, comma separated, and the id of this choice.
-
-    ``splice`` says what the proxy is to cut out of the body and what to put there, or is empty.
-    ``headers`` are set on the request to the server, ``response_headers`` on the answer.
-    """
-
-    addresses: str
-    pick: str
-    request_id: bytes
-    splice: bytes = b""
-    headers: Sequence[tuple[str, str]] = ()
-    response_headers: Sequence[tuple[str, str]] = ()
-
-
-class Refused(msgspec.Struct, frozen=True, gc=False):
-    """What the client is told instead."""
-
-    answer: FinalAnswer
-    request_id: bytes
-
-
-class Told(msgspec.Struct, frozen=True, gc=False):
-    """What the client asked for, as JSON: no server is needed for it."""
-
-    body: bytes
-    request_id: bytes
-
-
-# Each transport words it in its own way.
-Reply: TypeAlias = Chosen | Refused | Told
-
-
-@dataclass(frozen=True, slots=True)
-class Later:
-    """No answer yet: call ``start`` with what to do with it; False means that there is no wait.
-
-    ``cancel`` is to be called when nobody is left to be answered.
-    """
-
-    start: Callable[[Callable[[Reply], None]], bool]
-    otherwise: Reply
-    cancel: Callable[[], None] | None = None
-
-
 class _Waiter:
     """A request in the pool's queue: hears of the end of its waiting once, and answers."""
 
@@ -275,7 +231,7 @@ class PickService:
             return self._final(found, request_id, "unknown_pool", began)
         pool, kind = found
         reply = self._routed(call, proxy, pool, kind, request_id, began)
-        return reply if kind.api.style is Style.OPENAI else _in_style(reply, kind.api.style)
+        return reply if kind.api.style is Style.OPENAI else in_style(reply, kind.api.style)
 
     def _routed(
         self,
@@ -484,21 +440,3 @@ def _at_port(addresses: str, port: int) -> str:
     """The same Pods, each once, at one port of theirs."""
     hosts = dict.fromkeys(one.rpartition(":")[0] for one in addresses.split(","))
     return ",".join(f"{host}:{port}" for host in hosts)
-
-
-def _in_style(reply: Reply | Later, style: Style) -> Reply | Later:
-    """The same reply, now or later, with its final answer in the words of another API."""
-
-    def restyled(one: Reply) -> Reply:
-        if not isinstance(one, Refused):
-            return one
-        return Refused(msgspec.structs.replace(one.answer, style=style), one.request_id)
-
-    if not isinstance(reply, Later):
-        return restyled(reply)
-    later = reply
-
-    def start(done: Callable[[Reply], None]) -> bool:
-        return later.start(lambda one: done(restyled(one)))
-
-    return Later(start, restyled(later.otherwise), later.cancel)

@@ -20,7 +20,7 @@ from inferway.picker.extproc.commands import Ask, Close, Command, Echo, Leave, S
 from inferway.picker.extproc.room import Room
 from inferway.picker.extproc.usage import UsageReader
 from inferway.picker.machine import BODY_BYTES_MAX, Callout
-from inferway.picker.service import Chosen, Reply, Told
+from inferway.picker.replies import Chosen, Reply, Told
 from inferway.scheduling.events import Doubted, Finished
 
 TEST_SELECTION = b"test-epp-endpoint-selection"

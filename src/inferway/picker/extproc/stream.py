@@ -27,7 +27,7 @@ from inferway.picker.extproc.commands import (
 )
 from inferway.picker.extproc.machine import ExtProcMachine
 from inferway.picker.machine import Callout
-from inferway.picker.service import Later, Reply
+from inferway.picker.replies import Later, Reply
 from inferway.scheduling.events import Event
 
 _log = logging.getLogger(__name__)

@@ -179,30 +179,13 @@ enum trailers_status envoy_dynamic_module_on_http_filter_request_trailers(envoy_
 /* ---- the answer ---- */
 
 /* The field at ``*at`` of NUL-separated fields; moves ``*at`` behind it. */
-static struct bytes field(const struct question *question, size_t *at) {
-  const char *data = question->fields + *at;
-  size_t rest = question->fields_length - *at;
+static struct bytes field(struct bytes fields, size_t *at) {
+  const char *data = fields.data + *at;
+  size_t rest = fields.length - *at;
   const char *end = memchr(data, 0, rest);
   size_t length = end ? (size_t)(end - data) : rest;
   *at += length + (end != NULL);
   return (struct bytes){data, length};
-}
-
-static void route(struct filter *filter) {
-  size_t at = 0;
-  struct bytes destination = field(&filter->question, &at);
-  envoy_dynamic_module_callback_http_set_dynamic_metadata_string(
-      filter->envoy, BYTES("inferway.pick"), BYTES("x-gateway-destination-endpoint"), destination);
-  if (at < filter->question.fields_length) {
-    int64_t first = number(field(&filter->question, &at));
-    int64_t last = number(field(&filter->question, &at));
-    struct bytes value = field(&filter->question, &at);
-    if (first >= 0 && last >= 0) {
-      body_splice(filter->envoy, (size_t)first, (size_t)last, value);
-    }
-  }
-  filter->routed = true;
-  envoy_dynamic_module_callback_http_filter_continue_decoding(filter->envoy);
 }
 
 /* Whether the text can stand in a header: a stray line end would make two of it. */
@@ -215,16 +198,51 @@ static bool plain(struct bytes text) {
   return true;
 }
 
+/* The next header of names and values in turns; passes over what can be none. False: no more. */
+static bool next_header(struct bytes fields, size_t *at, struct bytes *key, struct bytes *value) {
+  while (*at < fields.length) {
+    *key = field(fields, at);
+    *value = field(fields, at);
+    if (key->length > 0 && key->data[0] != ':' && plain(*key) && plain(*value)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+static void set_headers(envoy_filter envoy, enum header_map map, struct bytes fields, size_t at) {
+  struct bytes key, value;
+  while (next_header(fields, &at, &key, &value)) {
+    envoy_dynamic_module_callback_http_set_header(envoy, map, key, value);
+  }
+}
+
+static void route(struct filter *filter) {
+  struct bytes fields = {filter->question.fields, filter->question.fields_length};
+  size_t at = 0;
+  struct bytes destination = field(fields, &at);
+  envoy_dynamic_module_callback_http_set_dynamic_metadata_string(
+      filter->envoy, BYTES("inferway.pick"), BYTES("x-gateway-destination-endpoint"), destination);
+  if (at < fields.length) {
+    int64_t first = number(field(fields, &at));
+    int64_t last = number(field(fields, &at));
+    struct bytes value = field(fields, &at);
+    if (first >= 0 && last >= 0) {
+      body_splice(filter->envoy, (size_t)first, (size_t)last, value);
+    }
+    set_headers(filter->envoy, REQUEST_HEADERS, fields, at);
+  }
+  filter->routed = true;
+  envoy_dynamic_module_callback_http_filter_continue_decoding(filter->envoy);
+}
+
 static void answer(struct filter *filter) {
   struct question *question = &filter->question;
+  struct bytes fields = {question->fields, question->fields_length}, key, value;
   struct pair headers[HEADERS_MAX];
   size_t count = 0, at = 0;
-  while (at < question->fields_length && count < HEADERS_MAX) {
-    struct bytes key = field(question, &at);
-    struct bytes value = field(question, &at);
-    if (key.length > 0 && key.data[0] != ':' && plain(key) && plain(value)) {
-      headers[count++] = (struct pair){key.data, key.length, value.data, value.length};
-    }
+  while (count < HEADERS_MAX && next_header(fields, &at, &key, &value)) {
+    headers[count++] = (struct pair){key.data, key.length, value.data, value.length};
   }
   envoy_dynamic_module_callback_http_send_response(
       filter->envoy, question->status, headers, count,
@@ -283,7 +301,13 @@ enum headers_status envoy_dynamic_module_on_http_filter_response_headers(envoy_f
                                                                          bool end_of_stream) {
   struct filter *filter = (struct filter *)module;
   (void)end_of_stream;
-  if (!filter->routed || filter->answered_here) {
+  if (!filter->routed) {
+    return HEADERS_CONTINUE;
+  }
+  /* Also where Envoy answers for a server, as ext_authz does. */
+  struct question *question = &filter->question;
+  set_headers(envoy, RESPONSE_HEADERS, (struct bytes){question->body, question->body_length}, 0);
+  if (filter->answered_here) {
     return HEADERS_CONTINUE;
   }
   filter->first = filter->last = now_nanoseconds();

@@ -59,9 +59,14 @@ static const void *config;
 static char letters[PIECE];
 static atomic_bool calm, over;
 static atomic_long begun, routed, refused, destroyed, still_open, connections;
+static atomic_long told_server, told_client, misread;
 static const char *path;
 
 static unsigned dice(unsigned *seed, unsigned sides) { return (unsigned)rand_r(seed) % sides; }
+
+static bool is(struct bytes text, const char *with) {
+  return text.length == strlen(with) && memcmp(text.data, with, text.length) == 0;
+}
 
 static void finish(struct stream *stream) {
   if (stream->alive) {
@@ -97,7 +102,15 @@ bool envoy_dynamic_module_callback_http_get_header(envoy_filter envoy, enum head
 
 bool envoy_dynamic_module_callback_http_set_header(envoy_filter envoy, enum header_map map,
                                                    struct bytes key, struct bytes value) {
-  (void)envoy, (void)map, (void)key, (void)value;
+  struct stream *stream = envoy;
+  if (is(key, "x-server") && is(value, "prefill:8000")) {
+    told_server++;
+  } else if (is(key, "x-client") && is(value, "")) {
+    told_client++;
+  } else {
+    misread += !is(key, "content-length");
+  }
+  misread += !stream->alive || map != (is(key, "x-client") ? RESPONSE_HEADERS : REQUEST_HEADERS);
   return true;
 }
 
@@ -146,7 +159,7 @@ void envoy_dynamic_module_callback_http_set_dynamic_metadata_string(envoy_filter
                                                                     struct bytes value) {
   struct stream *stream = envoy;
   (void)space, (void)key;
-  stream->routed = value.length == 7 && memcmp(value.data, "1.2.3.4", 7) == 0;
+  stream->routed = is(value, "1.2.3.4");
 }
 
 void envoy_dynamic_module_callback_http_send_response(envoy_filter envoy, uint32_t status,
@@ -156,6 +169,7 @@ void envoy_dynamic_module_callback_http_send_response(envoy_filter envoy, uint32
   (void)headers, (void)count, (void)body, (void)details;
   envoy_dynamic_module_on_http_filter_local_reply(stream, stream->module, status,
                                                   (struct bytes){"", 0}, false);
+  envoy_dynamic_module_on_http_filter_response_headers(stream, stream->module, true);
   refused++;
   finish(stream);
 }
@@ -300,6 +314,13 @@ static void put(char **to, const void *data, size_t length) {
 /* False: hang up. */
 static bool reply(int to, uint64_t id, unsigned *seed) {
   static const char BODY[] = "{\"error\": 1}", HEADERS[] = "content-type\0application/json";
+  /* What the false Envoy counts, between headers that are none. */
+  static const char CLIENT[] = ":status\0" "500\0" "x-bad\0" "a\nb\0" "\0" "\0" "x-client";
+  static const char *const ROUTES[] = {
+      "1.2.3.4\0" "2\0" "4\0" "xyz\0" "x-server\0" "prefill:8000",
+      "1.2.3.4\0" "\0" "\0" "\0" "x-server\0" "prefill:8000\0" "\n\0",
+  };
+  static const uint32_t SIZES[] = {37, 35};
   char frame[200], *end = frame + 16;
   unsigned what = calm ? 1 + dice(seed, 4) : dice(seed, 60);
   uint16_t kind = what % 4 == 0 ? 2 : what % 7 == 0 ? 3 : 1, status = 429;
@@ -312,13 +333,16 @@ static bool reply(int to, uint64_t id, unsigned *seed) {
   if (!calm && what < 4) {
     return true; /* never answered */
   }
-  const char *fields = kind == 1 ? "1.2.3.4\0" "2\0" "4\0" "xyz" : kind == 2 ? HEADERS : "";
-  uint32_t size = kind == 1 ? (what % 2 ? 7 : 15) : kind == 2 ? sizeof HEADERS : 0;
+  const char *fields = kind == 1 ? ROUTES[what % 2] : kind == 2 ? HEADERS : "";
+  /* Without anything, with a splice, with headers. */
+  uint32_t lengths[] = {7, what % 2 ? 10 : 15, SIZES[what % 2]};
+  uint32_t size = kind == 1 ? lengths[dice(seed, 3)] : kind == 2 ? sizeof HEADERS : 0;
   put(&end, &kind, 2);
   put(&end, &status, 2);
   put(&end, &size, 4);
   put(&end, fields, size);
   put(&end, BODY, kind == 2 ? sizeof BODY - 1 : 0);
+  put(&end, CLIENT, kind == 1 && dice(seed, 2) ? sizeof CLIENT - 1 : 0);
   uint32_t length = (uint32_t)(end - frame - 16), word = 4;
   memcpy(frame, &length, 4);
   memcpy(frame + 4, &word, 4);
@@ -457,5 +481,8 @@ int main(int count, char **arguments) {
   usleep(500000); /* the channel's thread frees the channel */
   printf("begun %ld routed %ld refused %ld connections %ld open %ld wrong %ld\n", (long)begun,
          (long)routed, (long)refused, (long)connections, (long)still_open, wrong);
-  return begun > 100 && routed > 0 && still_open == 0 && wrong == 0 ? 0 : 1;
+  printf("told servers %ld clients %ld misread %ld\n", (long)told_server, (long)told_client,
+         (long)misread);
+  bool told = told_server > 0 && told_client > 0 && misread == 0;
+  return begun > 100 && routed > 0 && told && still_open == 0 && wrong == 0 ? 0 : 1;
 }

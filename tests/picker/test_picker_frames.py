@@ -19,6 +19,7 @@ from inferway.picker.frames import (
     Question,
     Report,
     chosen,
+    chosen_with,
     final,
     told,
 )
@@ -152,6 +153,20 @@ def test_choice_in_bytes() -> None:
     assert _answer(chosen(5, "a:1,b:2")) == (5, 1, 0, [b"a:1,b:2"], b"")
     cut = chosen(5, "a:1", b"10,15,tuned,v2")
     assert _answer(cut) == (5, 1, 0, [b"a:1", b"10", b"15", b"tuned,v2"], b"")
+
+
+@pytest.mark.parametrize(
+    ("splice", "cut"), [(b"", [b"", b"", b""]), (b"10,15,t,v", [b"10", b"15", b"t,v"])]
+)
+def test_headers_of_a_choice_in_bytes(splice: bytes, cut: list[bytes]) -> None:
+    """Those for the server stand behind the splice or its place, the client's behind all."""
+    server = [("x-prefiller-host-port", "b:2"), ("x-e", "c:3,d:4")]
+    client = [("x-session-token", "dA==")]
+    words = [text.encode() for header in server for text in header]
+    said = chosen_with(5, "a:1", splice, server, client)
+    assert _answer(said) == (5, 1, 0, [b"a:1", *cut, *words], b"x-session-token\0dA==")
+    assert _answer(chosen_with(5, "a:1", splice, (), client))[3] == [b"a:1", *cut]
+    assert _answer(chosen_with(5, "a:1", splice, server, ()))[4] == b""
 
 
 @pytest.mark.parametrize(

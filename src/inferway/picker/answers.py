@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import msgspec
 
@@ -66,9 +67,20 @@ class FinalAnswer(msgspec.Struct, frozen=True):
     style: Style = Style.OPENAI
 
 
-def chosen(addresses: str, pick: str, request_id: bytes, splice: bytes = b"") -> bytes:
-    """The best endpoints in order, comma separated, and how to cut the body if so."""
+def chosen(
+    addresses: str,
+    pick: str,
+    request_id: bytes,
+    splice: bytes = b"",
+    more: Sequence[tuple[str, str]] = (),
+) -> bytes:
+    """The best endpoints in order, comma separated, and how to cut the body if so.
+
+    ``more`` are headers for the server and for the client; the proxy knows by their names for whom.
+    """
     cut = b"x-inferway-splice: %b\r\n" % splice if splice else b""
+    if more:
+        cut += "".join([f"{name}: {value}\r\n" for name, value in more]).encode()
     return (
         b"HTTP/1.1 200 OK\r\nx-gateway-destination-endpoint: %b\r\nx-inferway-pick: %b\r\n"
         b"x-request-id: %b\r\n%bcontent-length: 0\r\n\r\n"

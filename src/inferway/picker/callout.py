@@ -98,7 +98,13 @@ class CalloutProtocol(asyncio.Protocol):
                 self._server.settle(Doubted(pick))
             return
         if isinstance(reply, Chosen):
-            data = answers.chosen(reply.addresses, pick, reply.request_id, reply.splice)
+            data = answers.chosen(
+                reply.addresses,
+                pick,
+                reply.request_id,
+                reply.splice,
+                (*reply.headers, *reply.response_headers),
+            )
         elif isinstance(reply, Told):
             data = answers.told(reply.body, reply.request_id)
         else:

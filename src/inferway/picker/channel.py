@@ -137,6 +137,10 @@ class ChannelProtocol(asyncio.Protocol):
             if len(self._picks) >= PICKS_MAX:
                 del self._picks[next(iter(self._picks))]
             self._picks[number] = reply.pick
+            if reply.headers or reply.response_headers:
+                return frames.chosen_with(
+                    number, reply.addresses, reply.splice, reply.headers, reply.response_headers
+                )
             return frames.chosen(number, reply.addresses, reply.splice)
         if isinstance(reply, Told):
             return frames.told(number, reply.body, reply.request_id)

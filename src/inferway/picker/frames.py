@@ -7,6 +7,7 @@ fields. One connection carries the questions of all requests of a proxy, and wha
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import msgspec
@@ -164,6 +165,23 @@ def chosen(number: int, addresses: str, splice: bytes = b"") -> bytes:
         fields = b"\0".join([fields, *splice.split(b",", 2)])
     size = len(fields)
     return _ANSWER_HEAD.pack(size + _ANSWER_FIXED, _ANSWER, number, _ROUTE, 0, size) + fields
+
+
+def chosen_with(
+    number: int,
+    addresses: str,
+    splice: bytes,
+    headers: Iterable[tuple[str, str]],
+    response_headers: Iterable[tuple[str, str]],
+) -> bytes:
+    """The same with headers that the server gets, and others that the client gets."""
+    to_server = [text.encode() for header in headers for text in header]
+    to_client = "\0".join([text for header in response_headers for text in header]).encode()
+    cut = splice.split(b",", 2) if splice else [b"", b"", b""]
+    fields = b"\0".join([addresses.encode(), *cut, *to_server])
+    size = len(fields)
+    length = size + len(to_client) + _ANSWER_FIXED
+    return _ANSWER_HEAD.pack(length, _ANSWER, number, _ROUTE, 0, size) + fields + to_client
 
 
 def told(number: int, body: bytes, request_id: bytes) -> bytes:

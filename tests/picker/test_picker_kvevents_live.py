@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from inferway.base.clock import SystemClock
 from inferway.picker.kvevents.pump import KvSubscriber
@@ -17,6 +18,7 @@ from inferway.simulator.kv_events import KvPublisher
 from inferway.simulator.kv_events_config import KvEventsConfig
 
 SECONDS_MAX = 20.0
+LOOK_AGAIN_SECONDS = 0.02
 
 
 def free_port() -> int:
@@ -25,11 +27,16 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-async def eventually(check: Callable[[], bool], work: Callable[[], None] = lambda: None) -> None:
+async def eventually(
+    world: World, check: Callable[[], bool], work: Callable[[], None] = lambda: None
+) -> None:
+    """Works on until it holds; looks whenever the picker was told something, and now and then."""
     async with asyncio.timeout(SECONDS_MAX):
         while not check():
             work()
-            await asyncio.sleep(0.02)
+            world.heard.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(world.heard.wait(), LOOK_AGAIN_SECONDS)
 
 
 class World:
@@ -50,12 +57,14 @@ class World:
         self.engine.record()
         self.publisher = KvPublisher(config, 4, "")
         self.told: list[BlockEvent] = []
+        self.heard = asyncio.Event()
         self.subscriber = KvSubscriber(self.apply, SystemClock())
         self.number = 0
 
     def apply(self, address: str, events: Sequence[BlockEvent]) -> None:
         assert address == "127.0.0.1:1"
         self.told += events
+        self.heard.set()
 
     def serve(self, prompt: list[int]) -> None:
         self.number += 1
@@ -84,14 +93,16 @@ async def test_the_picker_hears_all_whenever_it_comes() -> None:
             def again() -> None:
                 world.serve([world.number] * 4)
 
-            await eventually(lambda: list(range(100, 108)) in world.stored(), again)
+            await eventually(world, lambda: list(range(100, 108)) in world.stored(), again)
             told = world.stored()
             assert told[: len(told)] == [
                 list(range(100, 108)),
                 *([n] * 4 for n in range(1, len(told))),
             ]
             # The cache has 12 blocks: something must go.
-            await eventually(lambda: any(isinstance(e, BlocksRemoved) for e in world.told), again)
+            await eventually(
+                world, lambda: any(isinstance(e, BlocksRemoved) for e in world.told), again
+            )
             (session,) = world.subscriber.sessions.values()
             assert sum(session.skipped.values()) == 0
             world.subscriber.set_endpoints([])
@@ -108,11 +119,15 @@ async def test_an_engine_that_starts_again_is_heard_again() -> None:
         async with asyncio.TaskGroup() as tasks:
             work = tasks.create_task(world.subscriber.run())
             world.subscriber.set_endpoints([world.endpoint])
-            await eventually(lambda: bool(world.told), lambda: world.serve([7, world.number] * 2))
+            await eventually(
+                world, lambda: bool(world.told), lambda: world.serve([7, world.number] * 2)
+            )
             world.publisher.close()
             world.publisher = KvPublisher(world.config, 4, "")
             world.told.clear()
-            await eventually(lambda: bool(world.told), lambda: world.serve([8, world.number] * 2))
+            await eventually(
+                world, lambda: bool(world.told), lambda: world.serve([8, world.number] * 2)
+            )
             work.cancel()
     finally:
         world.publisher.close()

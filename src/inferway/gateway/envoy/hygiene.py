@@ -5,10 +5,12 @@ from __future__ import annotations
 from envoy.config.core.v3 import extension_pb2
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
 
+from inferway.gateway.envoy.names import SERVER_HEADERS
 from inferway.gateway.envoy.pack import pack
 
 # Both families of the field. The destination itself travels in metadata; these are removed because
-# servers and other gateways further on believe them.
+# servers and other gateways further on believe them. Of the last ones a sidecar calls what they
+# name.
 _REMOVED = (
     "x-gateway-destination-endpoint",
     "x-gateway-destination-endpoint-subset",
@@ -16,6 +18,7 @@ _REMOVED = (
     "x-llm-d-destination-endpoint",
     "x-llm-d-destination-endpoint-subset",
     "x-llm-d-destination-endpoint-served",
+    *SERVER_HEADERS,
 )
 _REMOVED_PREFIX = "x-inferway-"
 # What clients say to the picker alone; it is taken away between picker and server. A session is the

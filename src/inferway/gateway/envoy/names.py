@@ -14,6 +14,15 @@ DESTINATION_HEADER = "x-gateway-destination-endpoint"
 PICK_HEADER = "x-inferway-pick"
 SPLICE_HEADER = "x-inferway-splice"
 PICKER_HEADER = "x-inferway-picker"
+# What a picker's choice may set on the request to the server, where no client may have set it, and
+# on the answer to the client: "Headers of a choice" in docs/design/contracts.md.
+SERVER_HEADERS = (
+    "x-prefiller-host-port",
+    "x-encoder-hosts-ports",
+    "x-data-parallel-host-port",
+    "x-kv-cache-source-host-port",
+)
+CLIENT_HEADERS = ("x-session-token", "x-llm-d-flow-queue-duration-ms")
 SERVED_BY_POOL_HEADER = "x-went-into-resp-headers"
 
 USAGE_NAMESPACE = "inferway.usage"

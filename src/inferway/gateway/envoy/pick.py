@@ -21,8 +21,10 @@ from google.protobuf import any_pb2
 
 from inferway.gateway.envoy.names import (
     BODY_BYTES_MAX,
+    CLIENT_HEADERS,
     DESTINATION_HEADER,
     PICK_HEADER,
+    SERVER_HEADERS,
     SPLICE_HEADER,
 )
 from inferway.gateway.envoy.pack import pack, seconds
@@ -91,6 +93,8 @@ def _service(pick: Pick) -> Any:
     answer.allowed_upstream_headers.patterns.append(_exact(PICK_HEADER))
     if pick.splice:
         answer.allowed_upstream_headers.patterns.append(_exact(SPLICE_HEADER))
+    answer.allowed_upstream_headers.patterns.extend(map(_exact, SERVER_HEADERS))
+    answer.allowed_client_headers_on_success.patterns.extend(map(_exact, CLIENT_HEADERS))
     # What a picker answers itself (429, 404, ...) goes to the client with all of its headers.
     return service
 

@@ -25,12 +25,13 @@ void pickers_put(struct pickers *pickers) {
   }
 }
 
-static struct channel *least(struct pickers *pickers, size_t from) {
+/* Of all but ``other``. */
+static struct channel *least(struct pickers *pickers, size_t from, const struct channel *other) {
   struct channel *found = NULL;
   uint32_t fewest = NOBODY_TO_ASK;
   for (size_t at = 0; at < pickers->count && fewest > 0; at++) {
     struct channel *channel = pickers->channels[(from + at) % pickers->count];
-    uint32_t load = channel_load(channel);
+    uint32_t load = channel == other ? NOBODY_TO_ASK : channel_load(channel);
     if (load < fewest) {
       fewest = load;
       found = channel;
@@ -45,7 +46,9 @@ bool pickers_ask(struct pickers *pickers, struct question *question, const struc
     return channel_ask(pickers->channels[0], question, parts, count);
   }
   size_t from = atomic_fetch_add(&pickers->turn, 1);
-  struct channel *first = pickers->count > 0 ? least(pickers, from) : NULL;
+  /* A picker that dies may take one more connection before it is gone. */
+  const struct channel *lost = question->verdict == VERDICT_LOST ? question->channel : NULL;
+  struct channel *first = pickers->count > 0 ? least(pickers, from, lost) : NULL;
   if (first != NULL && channel_ask(first, question, parts, count)) {
     return true;
   }

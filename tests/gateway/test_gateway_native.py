@@ -341,6 +341,22 @@ async def test_a_picker_that_dies_hands_over_to_the_others(stack: NativeStack) -
             assert (await stack.post()).status == 200
 
 
+async def test_a_picker_that_hangs_up_costs_nobody_an_answer(stack: NativeStack) -> None:
+    two = await stack.start_picker("two")
+    await stack.serve("one", replicas=("two",))
+    one = stack.pickers["one"]
+
+    async def hang_up(_: HttpRequest, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    one.handler = hang_up
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while len(one.seen) < 3:
+            replies = await asyncio.gather(*(stack.post() for _ in range(10)))
+            assert [reply.status for reply in replies] == [200] * 10
+    assert len(two.seen) >= 10
+
+
 async def test_late_question_is_taken_back(stack: NativeStack) -> None:
     await stack.serve("one", seconds=0.1, fail_open=True)
     picker = stack.pickers["one"]

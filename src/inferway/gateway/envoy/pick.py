@@ -15,6 +15,7 @@ from typing import Any
 
 from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2
+from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from envoy.type.matcher.v3 import string_pb2
 from envoy.type.v3 import http_status_pb2
 from google.protobuf import any_pb2
@@ -32,6 +33,11 @@ from inferway.gateway.translate.ir import Pick
 
 # Each filter costs every request a look at whether it is on.
 OWN_FILTERS_MAX = 8
+# A picker that is gone costs a request this, and with two of them gone it fails.
+ASKED_AGAIN_MAX = 2
+ASK_AGAIN_SECONDS = 0.002
+# How often another picker is drawn than the one that was asked in vain.
+HOSTS_DRAWN_MAX = 5
 _PREFIX = "inferway.pick"
 _OPEN_FILTER = f"{_PREFIX}.open"
 _CLOSED_FILTER = f"{_PREFIX}.closed"
@@ -88,6 +94,7 @@ def _service(pick: Pick) -> Any:
     service.server_uri.uri = "http://picker"
     service.server_uri.cluster = pick.picker
     service.server_uri.timeout.CopyFrom(seconds(pick.timeout_seconds))
+    _ask_again(service.retry_policy)
     answer = service.authorization_response
     answer.dynamic_metadata_from_headers.patterns.append(_exact(DESTINATION_HEADER))
     answer.allowed_upstream_headers.patterns.append(_exact(PICK_HEADER))
@@ -97,6 +104,21 @@ def _service(pick: Pick) -> Any:
     answer.allowed_client_headers_on_success.patterns.extend(map(_exact, CLIENT_HEADERS))
     # What a picker answers itself (429, 404, ...) goes to the client with all of its headers.
     return service
+
+
+def _ask_again(policy: Any) -> None:
+    """Asks another picker where one is gone: nothing has happened to the request yet.
+
+    What a picker has reserved before it died is let go with its other reservations. A picker that
+    hangs is not asked again: the time is over then.
+    """
+    policy.retry_on = "connect-failure,refused-stream,reset"
+    policy.num_retries.value = ASKED_AGAIN_MAX
+    policy.retry_back_off.base_interval.CopyFrom(seconds(ASK_AGAIN_SECONDS))
+    policy.retry_back_off.max_interval.CopyFrom(seconds(ASK_AGAIN_SECONDS))
+    other = policy.retry_host_predicate.add(name="envoy.retry_host_predicates.previous_hosts")
+    other.typed_config.CopyFrom(pack(previous_hosts_pb2.PreviousHostsPredicate()))
+    policy.host_selection_retry_max_attempts = HOSTS_DRAWN_MAX
 
 
 def _exact(name: str) -> Any:

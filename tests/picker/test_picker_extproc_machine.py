@@ -153,6 +153,67 @@ def test_a_rewritten_model_is_spliced_in() -> None:
     assert set_headers(mutation)["content-length"] == str(len(changed))
 
 
+NAMED = [b'data: {"model": "ta', b'rget", "usage": {"prompt_tokens": 5}}\n\n', b"data: [DONE]\n\n"]
+RENAMED = [b'data: {"model": "alias"', b', "usage": {"prompt_tokens": 5}}\n\n', NAMED[2]]
+EVENTS = {"kind": "text/event-stream", "more": {"content-length": "9"}}
+
+
+def restoring(**answer: Any) -> tuple[ExtProcMachine, list[str]]:
+    """A request whose client wants its name back; which headers of the answer were removed."""
+    mode = answer.pop("mode", DUPLEX)
+    one = machine()
+    reply = Chosen("a:1", "p", b"r", restore='"alias"')
+    routed(one, headers(modes=(DUPLEX, mode)), body(REQUEST), reply=reply)
+    (message,) = sent(one.handle(answer_headers(**answer), 3.0))
+    return one, list(message.response_headers.response.header_mutation.remove_headers)
+
+
+def test_a_name_is_put_back_in_full_duplex() -> None:
+    one, removed = restoring(**EVENTS)
+    assert removed == ["content-length"]
+    messages = [sent(one.handle(answer_body(piece), 3.0)) for piece in NAMED]
+    pieces = [streamed(found, "response_body") for found in messages]
+    assert pieces == [[(piece, False)] for piece in RENAMED]
+    # What servers used is read as they said it.
+    (finished,) = settled(one.handle(answer_body(b"", end=True), 4.0))
+    assert isinstance(finished, Finished)
+    assert finished.prompt_tokens == 5
+
+
+@pytest.mark.parametrize("mode", [STREAMED, BUFFERED])
+def test_a_name_is_put_back_where_bodies_are_only_shown(mode: int) -> None:
+    one, removed = restoring(mode=mode)
+    assert removed == ["content-length"]
+    for shown, wanted in [
+        (b'{"model": "tar', b'{"model": "alias"'),
+        (b"get", b""),
+        (b'", "x": 1', b', "x": 1'),
+    ]:
+        (message,) = sent(one.handle(answer_body(shown), 3.0))
+        mutation = message.response_body.response.body_mutation
+        assert (mutation.body, mutation.clear_body) == (wanted, not wanted)
+    (message,) = sent(one.handle(answer_body(b"}", end=True), 3.0))
+    assert not message.response_body.response.HasField("body_mutation")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"more": {"content-encoding": "gzip"}},
+        {"kind": "text/plain"},
+        {"end": True},
+        {"mode": NONE},
+        {"mode": ProcessingMode.GRPC},
+    ],
+)
+def test_other_answers_keep_their_length(answer: dict[str, Any]) -> None:
+    one, removed = restoring(**answer)
+    assert removed == []
+    if not answer.get("end") and "mode" not in answer:
+        messages = sent(one.handle(answer_body(NAMED[0]), 3.0))
+        assert streamed(messages, "response_body") == [(NAMED[0], False)]
+
+
 @pytest.mark.parametrize(
     ("hint", "subset"),
     [

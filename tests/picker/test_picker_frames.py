@@ -167,6 +167,9 @@ def test_headers_of_a_choice_in_bytes(splice: bytes, cut: list[bytes]) -> None:
     assert _answer(said) == (5, 1, 0, [b"a:1", *cut, *words], b"x-session-token\0dA==")
     assert _answer(chosen_with(5, "a:1", splice, (), client))[3] == [b"a:1", *cut]
     assert _answer(chosen_with(5, "a:1", splice, server, ()))[4] == b""
+    named = chosen_with(5, "a:1", splice, (), client, '"m"')
+    assert _answer(named)[4] == b'x-session-token\0dA==\0:model\0"m"'
+    assert _answer(chosen_with(5, "a:1", splice, (), (), '"m"'))[4] == b':model\0"m"'
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from inferway.picker.debug import DecisionRing
 from inferway.picker.machine import Callout
 from inferway.picker.reading import Understood, understand
 from inferway.picker.replies import Chosen, Refused, Reply
+from inferway.picker.restore import NAME_BYTES_MAX
 from inferway.picker.service import PickService, PoolRuntime
 from inferway.picker.telemetry import Telemetry
 from inferway.picker.wishes import READ
@@ -100,6 +101,36 @@ def test_a_rule_goes_before_the_header() -> None:
         b'{"model":"n","prompt":"x"}', COMPLETIONS, rule, x_gateway_model_name_rewrite="m2"
     )
     assert other.request.model == "m2"
+
+
+def test_the_name_is_put_back_where_somebody_asks() -> None:
+    body = b'{"model":"m","prompt":"x"}'
+    rule = Rule(("m",), (Target("n"),))
+    assert not understood(body, COMPLETIONS, rule).restore
+    assert understood(body, COMPLETIONS, rule, prefer="restore-model").restore == '"m"'
+    # Of a request that keeps its name there is none to put back.
+    assert not understood(body, prefer="restore-model").restore
+    # A header replaces names as well.
+    words = {"prefer": "restore-model", "x_llm_d_model_name_rewrite": "n"}
+    assert understood(body, **words).restore == '"m"'
+
+
+def test_a_rewrite_asks_for_all_of_its_requests() -> None:
+    rules = (Rule((), (Target("n"),)),)
+    pool = PoolRuntime(PoolScheduler(CostPolicy()))
+    pool.rewrites = compile_table([Rewrite("r", "", rules, restore=True)])
+
+    def restored(body: bytes) -> str:
+        call = Callout(b"POST", COMPLETIONS, body, b"r")
+        found = understand(call, call_of(COMPLETIONS), pool, b"r", Counted())
+        assert isinstance(found, Understood)
+        assert found.request.model == "n"
+        return found.restore
+
+    assert restored(b'{"model":"caf\xc3\xa9","prompt":"x"}') == '"caf\\u00e9"'
+    # Who names nothing is told what answered.
+    assert not restored(b'{"prompt":"x"}')
+    assert not restored(b'{"model":"%b","prompt":"x"}' % (b"m" * NAME_BYTES_MAX))
 
 
 def test_a_form_is_rewritten_in_its_field() -> None:

@@ -20,7 +20,7 @@ from inferway.cluster import kubeconfig
 from inferway.cluster.client import KubeClient
 from inferway.cluster.store import Key
 from inferway.local.apiserver.server import ApiServer, ApiServerOptions
-from inferway.picker.rewrites import RewriteWatcher, decode_rewrite, table_of
+from inferway.picker.rewrites import RESTORE, RewriteWatcher, decode_rewrite, table_of
 from inferway.picker.run import Picker
 from inferway.picker.verdicts import Complaint, condition
 from inferway.scheduling.rewrite import RewriteTable, Target, draw
@@ -74,6 +74,7 @@ def test_other_pools_are_left_alone() -> None:
         (rewrite("r", {"targets": []}), "needs a modelRewrite"),
         (rewrite("r", rule("m", x=1), rule("m", y=1)), "an older rule has m already"),
         (rewrite("r", rule("m", x=1), **{"inferway.dev/sticky-by": "moon"}), "'moon' is none of"),
+        (rewrite("r", rule("m", x=1), **{RESTORE: "yes"}), "'yes' is neither true nor false"),
     ],
 )
 def test_what_is_wrong_is_said(one: Any, said: str) -> None:
@@ -97,6 +98,20 @@ async def test_the_answer_says_what_to_cut() -> None:
         status, headers, _ = await ask(picker, {"model": "m", "prompt": "x"})
         assert status == 200
         assert "x-inferway-splice" not in headers
+
+
+async def test_the_answer_says_which_name_to_put_back() -> None:
+    async with FakeServer([BASE, CANARY]).serving() as server, picker_for(server.address) as picker:
+        for annotations, prefer, restored in [
+            ({}, "", None),
+            ({}, "restore-model", '"alias"'),
+            ({RESTORE: "true"}, "", '"alias"'),
+            ({RESTORE: "false"}, "", None),
+        ]:
+            apply(picker, rewrite("r", rule("alias", canary=1), **annotations))
+            body = {"model": "alias", "prompt": "x"}
+            status, headers, _ = await ask(picker, body, prefer=prefer)
+            assert (status, headers.get("x-inferway-restore")) == (200, restored)
 
 
 async def test_shares_and_stickiness() -> None:

@@ -43,6 +43,7 @@ from inferway.scheduling.snapshot import Endpoint, Snapshot
         ({"x-session-token": "s"}, Wishes(session=b"s")),
         ({"prefer": "wait=5, If-Available; x=1"}, Wishes(if_available=True)),
         ({"prefer": "respond-async"}, NO_WISHES),
+        ({"prefer": "restore-model, if-available"}, Wishes(if_available=True, restore_model=True)),
         ({"test-epp-endpoint-selection": "10.0.0.1,10.0.0.2:80"},
          Wishes(only=("10.0.0.1", "10.0.0.2:80"))),
         ({"content-encoding": "gzip"}, Wishes(encoded=True)),

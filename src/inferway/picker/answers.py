@@ -73,12 +73,16 @@ def chosen(
     request_id: bytes,
     splice: bytes = b"",
     more: Sequence[tuple[str, str]] = (),
+    restore: str = "",
 ) -> bytes:
     """The best endpoints in order, comma separated, and how to cut the body if so.
 
     ``more`` are headers for the server and for the client; the proxy knows by their names for whom.
+    ``restore`` is what the server's answer is to name as its model, as JSON text, or empty.
     """
     cut = b"x-inferway-splice: %b\r\n" % splice if splice else b""
+    if restore:
+        cut += b"x-inferway-restore: %b\r\n" % restore.encode()
     if more:
         cut += "".join([f"{name}: {value}\r\n" for name, value in more]).encode()
     return (

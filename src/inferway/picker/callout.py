@@ -104,6 +104,7 @@ class CalloutProtocol(asyncio.Protocol):
                 reply.request_id,
                 reply.splice,
                 (*reply.headers, *reply.response_headers),
+                reply.restore,
             )
         elif isinstance(reply, Told):
             data = answers.told(reply.body, reply.request_id)

@@ -137,9 +137,14 @@ class ChannelProtocol(asyncio.Protocol):
             if len(self._picks) >= PICKS_MAX:
                 del self._picks[next(iter(self._picks))]
             self._picks[number] = reply.pick
-            if reply.headers or reply.response_headers:
+            if reply.headers or reply.response_headers or reply.restore:
                 return frames.chosen_with(
-                    number, reply.addresses, reply.splice, reply.headers, reply.response_headers
+                    number,
+                    reply.addresses,
+                    reply.splice,
+                    reply.headers,
+                    reply.response_headers,
+                    reply.restore,
                 )
             return frames.chosen(number, reply.addresses, reply.splice)
         if isinstance(reply, Told):

@@ -19,6 +19,10 @@ GREETING = b"IWPICK1\n"
 # Header block and body of the largest request, and what stands around them.
 FRAME_BYTES_MAX = BODY_BYTES_MAX + 1024 * 1024
 
+# Stands among the headers for the client and is none, so that a filter that does not know it passes
+# over it.
+RESTORE = ":model"
+
 _PICK, _DONE, _CANCEL, _ANSWER = 1, 2, 3, 4
 _ROUTE, _FINAL, _FAILED = 1, 2, 3
 _HEAD = struct.Struct("<IB3xQ")
@@ -173,10 +177,17 @@ def chosen_with(
     splice: bytes,
     headers: Iterable[tuple[str, str]],
     response_headers: Iterable[tuple[str, str]],
+    restore: str = "",
 ) -> bytes:
-    """The same with headers that the server gets, and others that the client gets."""
+    """The same with headers that the server gets, and others that the client gets.
+
+    ``restore`` is what the answer is to name as its model, as JSON text, or empty.
+    """
     to_server = [text.encode() for header in headers for text in header]
-    to_client = "\0".join([text for header in response_headers for text in header]).encode()
+    told = [text for header in response_headers for text in header]
+    if restore:
+        told += (RESTORE, restore)
+    to_client = "\0".join(told).encode()
     cut = splice.split(b",", 2) if splice else [b"", b"", b""]
     fields = b"\0".join([addresses.encode(), *cut, *to_server])
     size = len(fields)

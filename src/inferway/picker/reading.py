@@ -15,6 +15,7 @@ from inferway.picker.answers import FinalAnswer
 from inferway.picker.apis import Call, parse
 from inferway.picker.body import NOTHING, BadBody, Parsed, read_form
 from inferway.picker.machine import Callout
+from inferway.picker.restore import name_text
 from inferway.picker.wishes import NO_WISHES, READ, Wishes, wishes_of
 from inferway.scheduling.request import Request
 from inferway.scheduling.rewrite import RewriteTable, StickyBy, draw
@@ -37,12 +38,16 @@ class Notes(Protocol):
 
 
 class Understood(msgspec.Struct, frozen=True, gc=False):
-    """A request, what to cut out of its body, and the model that its client named if another."""
+    """A request, what to cut out of its body, and the model that its client named if another.
+
+    ``restore`` is what the answer is to name as its model, as JSON text; empty: what it names.
+    """
 
     request: Request
     wishes: Wishes
     splice: bytes = b""
     alias: str = ""
+    restore: str = ""
 
 
 def understand(
@@ -57,13 +62,16 @@ def understand(
         return parsed
     if table is None and not (wishes.model and call.cuts):
         return Understood(_request(call, parsed, parsed.model, pool, wishes), wishes)
-    model = _target(call, kind, parsed, wishes, table=table, request_id=request_id, notes=notes)
+    model, restore = _target(
+        call, kind, parsed, wishes, table=table, request_id=request_id, notes=notes
+    )
     cut = b""
     if model != parsed.model:
         cut = _cut(call.body, kind, model, parsed) or b""
     if not cut:
         return Understood(_request(call, parsed, parsed.model, pool, wishes), wishes)
-    return Understood(_request(call, parsed, model, pool, wishes), wishes, cut, parsed.model)
+    named = name_text(parsed.model) if restore and parsed.model else ""
+    return Understood(_request(call, parsed, model, pool, wishes), wishes, cut, parsed.model, named)
 
 
 def _parsed(call: Callout, kind: Call, table: RewriteTable | None) -> Parsed | FinalAnswer:
@@ -89,16 +97,20 @@ def _target(
     table: RewriteTable | None,
     request_id: bytes,
     notes: Notes,
-) -> str:
-    """The model that stands for the one that is named; a rule for it goes before a header."""
+) -> tuple[str, bool]:
+    """The model that stands for the one that is named; a rule for it goes before a header.
+
+    And whether the answer is to name the one that is named.
+    """
+    restore = wishes.restore_model
     if not parsed.model and not (kind.api.needed and call.body and not wishes.encoded):
-        return parsed.model
+        return parsed.model, restore
     rule = table.rule_for(parsed.model) if table is not None else None
     if rule is None:
-        return wishes.model or parsed.model
+        return wishes.model or parsed.model, restore
     model = draw(rule, _sticky_key(rule.sticky_by, request_id, wishes))
     notes.rewritten(rule.rewrite, parsed.model, model)
-    return model
+    return model, restore or rule.restore
 
 
 def _cut(data: bytes, kind: Call, model: str, parsed: Parsed) -> bytes | None:

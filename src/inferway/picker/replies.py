@@ -17,6 +17,7 @@ class Chosen(msgspec.Struct, frozen=True, gc=False):
 
     ``splice`` says what the proxy is to cut out of the body and what to put there, or is empty.
     ``headers`` are set on the request to the server, ``response_headers`` on the answer.
+    ``restore`` is what the answer is to name as its model, as JSON text in ASCII, or empty.
     """
 
     addresses: str
@@ -25,6 +26,7 @@ class Chosen(msgspec.Struct, frozen=True, gc=False):
     splice: bytes = b""
     headers: Sequence[tuple[str, str]] = ()
     response_headers: Sequence[tuple[str, str]] = ()
+    restore: str = ""
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):

@@ -27,6 +27,7 @@ from inferway.scheduling.rewrite import (
 )
 
 STICKY_BY = "inferway.dev/sticky-by"
+RESTORE = "inferway.dev/restore-model-name"
 
 
 def decode_rewrite(raw: Object) -> InferenceModelRewrite:
@@ -56,7 +57,11 @@ def rewrite_of(
         except ValueError:
             known = ", ".join(one.value for one in StickyBy)
             complaints.append(Complaint(f"annotation {STICKY_BY}: {text!r} is none of {known}"))
-    return Rewrite(meta.name, meta.creation_timestamp or "", tuple(rules), by), complaints
+    restore = meta.annotations.get(RESTORE, "")
+    if restore not in ("", "true", "false"):
+        complaints.append(Complaint(f"annotation {RESTORE}: {restore!r} is neither true nor false"))
+    created = meta.creation_timestamp or ""
+    return Rewrite(meta.name, created, tuple(rules), by, restore == "true"), complaints
 
 
 def _rule(rule: RewriteRule, where: str, complaints: list[Complaint]) -> Rule | None:

@@ -105,6 +105,8 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     arrived: float = 0.0
     # The client's traceparent, where requests are traced.
     trace: bytes = b""
+    # What the answer is to name as its model, as JSON text, or empty.
+    restore: str = ""
 
 
 class Watcher(Notes, Protocol):
@@ -267,6 +269,7 @@ class PickService:
             wishes.if_available,
             began,
             call.headers.get(TRACEPARENT, b"") if self._traced else b"",
+            read.restore,
         )
         flow = pool.flow
         if flow is not None:
@@ -420,9 +423,8 @@ class PickService:
         if scheduler.policy.port:
             named = _at_port(named, scheduler.policy.port)
         self._watcher.chosen(pick, asked, decision, now, self._monotonic() - explaining)
-        return Chosen(
-            named, pick, request_id, asked.splice, decision.headers, decision.response_headers
-        )
+        told = decision.response_headers
+        return Chosen(named, pick, request_id, asked.splice, decision.headers, told, asked.restore)
 
     def _final(
         self,

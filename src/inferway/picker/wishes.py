@@ -65,6 +65,11 @@ HEADERS = (
         "`if-available`: 412 unless the chosen server has a part of the prompt in its cache",
     ),
     Header(
+        ("prefer",),
+        "restore_model",
+        "`restore-model`: where the model was replaced, the answer's `model` is the body's again",
+    ),
+    Header(
         ("test-epp-endpoint-selection",),
         "only",
         "`ip` or `ip:port` list for conformance tests; needs the filter of that name",
@@ -89,6 +94,7 @@ class Wishes(msgspec.Struct, frozen=True, gc=False):
     ttl_seconds: float = 0.0
     session: bytes = b""
     if_available: bool = False
+    restore_model: bool = False
     only: tuple[str, ...] = ()
     encoded: bool = False
     explain: bool = False
@@ -112,6 +118,7 @@ def wishes_of(headers: Mapping[bytes, bytes]) -> Wishes:
         return b""
 
     only = value("only")
+    prefer = value("if_available")
     return Wishes(
         _name(value("objective")),
         _name(value("fairness_id")),
@@ -120,7 +127,8 @@ def wishes_of(headers: Mapping[bytes, bytes]) -> Wishes:
         _milliseconds(value("slo_tpot_ms")),
         _seconds(value("ttl_seconds")),
         value("session"),
-        _prefers(value("if_available"), b"if-available"),
+        _prefers(prefer, b"if-available"),
+        _prefers(prefer, b"restore-model"),
         tuple(only.decode(errors="replace").split(",")) if only else (),
         value("encoded").lower() not in (b"", b"identity"),
         bool(value("explain")),

@@ -37,21 +37,27 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 class Rewrite(msgspec.Struct, frozen=True):
-    """One object's rules. ``created`` sorts by time; ``name`` is unique within the pool."""
+    """One object's rules. ``created`` sorts by time; ``name`` is unique within the pool.
+
+    ``restore``: answers are to name the model that the client named.
+    """
 
     name: str
     created: str
     rules: tuple[Rule, ...]
     sticky_by: StickyBy = StickyBy.REQUEST
+    restore: bool = False
 
 
 class Chosen(msgspec.Struct, frozen=True, gc=False):
-    """A rule that holds: of which rewrite, with which targets, by which key."""
+    """A rule that holds: of which rewrite, with which targets, by which key, and if the client's
+    name is put back into answers."""
 
     rewrite: str
     targets: tuple[Target, ...]
     total: int
     sticky_by: StickyBy
+    restore: bool = False
 
 
 class RewriteTable(msgspec.Struct, frozen=True):
@@ -75,7 +81,7 @@ def compile_table(rewrites: Iterable[Rewrite]) -> RewriteTable | None:
     for rewrite in sorted(rewrites, key=lambda one: (one.created, one.name)):
         for rule in rewrite.rules:
             total = sum(target.weight for target in rule.targets)
-            chosen = Chosen(rewrite.name, rule.targets, total, rewrite.sticky_by)
+            chosen = Chosen(rewrite.name, rule.targets, total, rewrite.sticky_by, rewrite.restore)
             if not rule.models:
                 generic = generic or chosen
             for model in rule.models:

@@ -21,6 +21,7 @@ from inferway.picker.extproc.room import Room
 from inferway.picker.extproc.usage import UsageReader
 from inferway.picker.machine import BODY_BYTES_MAX, Callout
 from inferway.picker.replies import Chosen, Reply, Told
+from inferway.picker.restore import ModelRestorer
 from inferway.scheduling.events import Doubted, Finished
 
 TEST_SELECTION = b"test-epp-endpoint-selection"
@@ -77,6 +78,9 @@ class ExtProcMachine:
         self._later: list[Command] = []
         self._pick = ""
         self._extra: tuple[tuple[str, str], ...] = ()
+        # What the answer is to name as its model, and who puts it there where that can be.
+        self._model = ""
+        self._restorer: ModelRestorer | None = None
         self._routed_at = 0.0
         self._status = 0
         self._served = ""
@@ -246,6 +250,7 @@ class ExtProcMachine:
         self._pick = reply.pick
         self._routed_at = now
         self._extra = tuple(reply.response_headers)
+        self._model = reply.restore
         later, self._later = self._later, []
         return [*self._routed(reply), *later]
 
@@ -328,20 +333,28 @@ class ExtProcMachine:
         plain = headers.get(b"content-encoding", b"identity") == b"identity"
         if self._pick and plain and (b"json" in kind or b"event-stream" in kind):
             self._usage = UsageReader()
+            changes = self._response_mode not in (ProcessingMode.NONE, ProcessingMode.GRPC)
+            if self._model and changes and not answer.end_of_stream:
+                events = b"event-stream" in kind
+                self._restorer = ModelRestorer(self._model.encode(), events=events)
         settled = self._settled(now) if answer.end_of_stream else []
         tests = self._settings.tests and TEST_SELECTION in self._headers
-        if not tests and not self._extra:
+        if not tests and not self._extra and self._restorer is None:
             return [*settled, Send(_ANSWERED)]
         extra = [wire.THROUGH_POOL, *self._extra]
         if tests:
             served = self._served or f"fail: {wire.SERVED} is missing in {wire.METADATA}"
             extra.append((wire.SERVED_FOR_TESTS, served))
-        return [*settled, Send(wire.answered(extra))]
+        # Another name has another length.
+        removed = () if self._restorer is None else ("content-length",)
+        return [*settled, Send(wire.answered(extra, removed))]
 
     def _response_body(self, body: Any, now: float) -> list[Command]:
-        piece = body.body
+        piece = shown = body.body
         if self._usage is not None:
             self._usage.feed(piece)
+        if self._restorer is not None:
+            piece = self._restorer.feed(piece)
         end = body.end_of_stream
         settled = self._settled(now) if end else []
         mode = self._response_mode
@@ -350,6 +363,8 @@ class ExtProcMachine:
             return [*settled, Echo("response_body", piece, end)] if piece or end else settled
         if mode == ProcessingMode.GRPC:
             return [*settled, Send(wire.grpc_piece("response_body", body))]
+        if piece is not shown:
+            return [*settled, Send(wire.replaced("response_body", piece))]
         return [*settled, Send(wire.passed("response_body"))]
 
     # -- ends ------------------------------------------------------------------------------

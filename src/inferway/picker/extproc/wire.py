@@ -155,10 +155,24 @@ def passed(kind: str) -> ext_proc.ProcessingResponse:
     return message
 
 
-def answered(headers: Iterable[tuple[str, str]]) -> ext_proc.ProcessingResponse:
-    """The headers of the server's answer go on, with these set."""
+def replaced(kind: str, body: bytes) -> ext_proc.ProcessingResponse:
+    """Go on with this body in the place of the one that was shown, where it is not full duplex."""
+    message = ext_proc.ProcessingResponse()
+    mutation = getattr(message, kind).response.body_mutation
+    if body:
+        mutation.body = body
+    else:
+        mutation.clear_body = True
+    return message
+
+
+def answered(
+    headers: Iterable[tuple[str, str]], removed: Iterable[str] = ()
+) -> ext_proc.ProcessingResponse:
+    """The headers of the server's answer go on, with these set and others removed."""
     message = ext_proc.ProcessingResponse()
     mutation = message.response_headers.response.header_mutation
+    mutation.remove_headers.extend(removed)
     for name, value in headers:
         _set(mutation, name, value.encode())
     return message

@@ -53,6 +53,7 @@ enum attribute {
 
 typedef void *envoy_filter;
 typedef void *envoy_scheduler;
+typedef void *envoy_span;
 
 /* ---- hooks ---- */
 
@@ -156,6 +157,20 @@ envoy_dynamic_module_callback_http_filter_get_attribute_string(envoy_filter, enu
 bool
 envoy_dynamic_module_callback_http_filter_get_attribute_int(envoy_filter, enum attribute,
                                                             uint64_t *);
+
+/* NULL where requests are not traced. */
+envoy_span
+envoy_dynamic_module_callback_http_get_active_span(envoy_filter);
+
+/* Both are hexadecimal, and good until the next of these calls of the thread. */
+bool
+envoy_dynamic_module_callback_http_span_get_trace_id(envoy_span, struct bytes *);
+
+bool
+envoy_dynamic_module_callback_http_span_get_span_id(envoy_span, struct bytes *);
+
+void
+envoy_dynamic_module_callback_http_span_set_sampled(envoy_span, bool);
 
 envoy_scheduler
 envoy_dynamic_module_callback_http_filter_scheduler_new(envoy_filter);

@@ -9,7 +9,9 @@
 #include "body.h"
 #include "channel.h"
 #include "envoy.h"
+#include "restore.h"
 #include "settings.h"
+#include "trace.h"
 #include "usage.h"
 
 #define BYTES(text) ((struct bytes){text, sizeof(text) - 1})
@@ -20,6 +22,7 @@
 #define NO_PICKER_DETAILS "inferway_picker_unavailable"
 #define DECIDED_DETAILS "inferway_picker_decided"
 #define RESPONSE_PIECES 8
+#define RESTORE ":model"
 
 /* One request. */
 struct filter {
@@ -30,6 +33,7 @@ struct filter {
   bool routed, reading, answered_here;
   int64_t began, first, last;
   struct usage usage;
+  struct restore restore;
 };
 
 /* ---- settings ---- */
@@ -74,14 +78,32 @@ static char *append(char *to, const char *data, size_t length) {
   return to + length + 1;
 }
 
+/* Sets a header in the place of what the client sent; how many there are then. */
+static size_t replace(struct pair *headers, size_t count, struct bytes key, struct bytes value) {
+  size_t kept = 0;
+  for (size_t at = 0; at < count; at++) {
+    if (headers[at].key_length != key.length ||
+        memcmp(headers[at].key, key.data, key.length) != 0) {
+      headers[kept++] = headers[at];
+    }
+  }
+  headers[kept] = (struct pair){key.data, key.length, value.data, value.length};
+  return kept + 1;
+}
+
 /* Pool and headers as NUL-separated text after its length; the caller frees it. */
 static char *head_of(const struct filter *filter, size_t *length) {
-  struct pair headers[HEADERS_MAX];
+  struct pair headers[HEADERS_MAX + 1];
   size_t count = envoy_dynamic_module_callback_http_get_headers_size(filter->envoy,
                                                                      REQUEST_HEADERS);
   if (count > HEADERS_MAX || !envoy_dynamic_module_callback_http_get_headers(
                                  filter->envoy, REQUEST_HEADERS, headers)) {
     return NULL;
+  }
+  char traceparent[TRACEPARENT_BYTES];
+  if (filter->settings->traced && trace_parent(filter->envoy, filter->settings, traceparent)) {
+    count = replace(headers, count, (struct bytes){TRACEPARENT, sizeof(TRACEPARENT) - 1},
+                    (struct bytes){traceparent, TRACEPARENT_BYTES});
   }
   size_t size = 4 + filter->settings->pool_length + 1;
   for (size_t at = 0; at < count; at++) {
@@ -296,11 +318,38 @@ static bool begins(struct bytes text, struct bytes with) {
   return text.length >= with.length && memcmp(text.data, with.data, with.length) == 0;
 }
 
+static struct bytes response_header(envoy_filter envoy, struct bytes name) {
+  struct bytes value = {0};
+  envoy_dynamic_module_callback_http_get_header(envoy, RESPONSE_HEADERS, name, &value, 0, NULL);
+  return value;
+}
+
+/* Makes ready to put back the model's name where the picker gave one, among the headers for the
+ * client but with a name that is none. */
+static void prepare_restore(struct filter *filter, bool events) {
+  struct bytes fields = {filter->question.body, filter->question.body_length}, key, value;
+  size_t at = 0;
+  while (at < fields.length) {
+    key = field(fields, &at);
+    value = field(fields, &at);
+    if (key.length != sizeof(RESTORE) - 1 || !begins(key, BYTES(RESTORE)) || value.length == 0) {
+      continue;
+    }
+    struct bytes encoding = response_header(filter->envoy, BYTES("content-encoding"));
+    if (encoding.length == 0 || begins(encoding, BYTES("identity"))) {
+      restore_start(&filter->restore, value.data, value.length, events);
+      /* Another name has another length. */
+      envoy_dynamic_module_callback_http_set_header(filter->envoy, RESPONSE_HEADERS,
+                                                    BYTES("content-length"), (struct bytes){0});
+    }
+    return;
+  }
+}
+
 enum headers_status envoy_dynamic_module_on_http_filter_response_headers(envoy_filter envoy,
                                                                          const void *module,
                                                                          bool end_of_stream) {
   struct filter *filter = (struct filter *)module;
-  (void)end_of_stream;
   if (!filter->routed) {
     return HEADERS_CONTINUE;
   }
@@ -311,15 +360,39 @@ enum headers_status envoy_dynamic_module_on_http_filter_response_headers(envoy_f
     return HEADERS_CONTINUE;
   }
   filter->first = filter->last = now_nanoseconds();
-  struct bytes type = {0};
-  envoy_dynamic_module_callback_http_get_header(envoy, RESPONSE_HEADERS, BYTES("content-type"),
-                                                &type, 0, NULL);
+  struct bytes type = response_header(envoy, BYTES("content-type"));
   bool events = begins(type, BYTES("text/event-stream"));
   filter->reading = events || begins(type, BYTES("application/json"));
   if (filter->reading) {
     usage_start(&filter->usage, events);
+    if (question->body_length > 0 && !end_of_stream) {
+      prepare_restore(filter, events);
+    }
   }
   return HEADERS_CONTINUE;
+}
+
+/* Reads the pieces of the answer that came, and replaces them where they name a model. */
+static void take_pieces(struct filter *filter, const struct bytes *pieces, size_t count) {
+  struct restore *restore = &filter->restore;
+  struct buffer made = {0};
+  size_t total = 0;
+  bool whole = true, changed = false;
+  for (size_t at = 0; at < count; at++) {
+    usage_feed(&filter->usage, pieces[at].data, pieces[at].length);
+    if (restore->name != NULL) {
+      total += pieces[at].length;
+      whole = restore_feed(restore, pieces[at].data, pieces[at].length, &made, &changed) && whole;
+    }
+  }
+  if (whole && changed) {
+    envoy_dynamic_module_callback_http_drain_body(filter->envoy, RECEIVED_RESPONSE, total);
+    if (made.length > 0) {
+      envoy_dynamic_module_callback_http_append_body(
+          filter->envoy, RECEIVED_RESPONSE, (struct bytes){buffer_data(&made), made.length});
+    }
+  }
+  free(made.memory);
 }
 
 enum data_status envoy_dynamic_module_on_http_filter_response_body(envoy_filter envoy,
@@ -341,9 +414,7 @@ enum data_status envoy_dynamic_module_on_http_filter_response_body(envoy_filter 
   }
   if (pieces != NULL && count > 0 &&
       envoy_dynamic_module_callback_http_get_body_chunks(envoy, RECEIVED_RESPONSE, pieces)) {
-    for (size_t at = 0; at < count; at++) {
-      usage_feed(&filter->usage, pieces[at].data, pieces[at].length);
-    }
+    take_pieces(filter, pieces, count);
   }
   if (pieces != some) {
     free(pieces);

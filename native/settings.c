@@ -60,6 +60,12 @@ struct settings *settings_read(struct bytes text) {
   settings->pool_length = pool.length;
   settings->timeout = timeout * NANOSECONDS_IN_MILLISECOND;
   settings->fail_open = fail_open > 0;
+  int64_t sampled = number(setting(text, "sampled_ppm"));
+  if (sampled >= 0 && sampled <= PPM) {
+    settings->traced = true;
+    settings->sampled_ppm = (uint64_t)sampled;
+    settings->parent_decides = number(setting(text, "parent_decides")) > 0;
+  }
   return settings;
 }
 

@@ -54,6 +54,7 @@ CASES = (
     Case("inferway", ("podDisruptionBudget.enabled=true", "serviceAccount.create=false")),
     Case("inferway", ("extraGatewayClasses={agentgateway,other}", "gatewayClass.create=false")),
     Case("inferway", ("gatewayClass.parametersRef.name=wide", "priorityClassName=system")),
+    Case("inferway", ("tracing.enabled=true", "tracing.sampling.samplerArg=1")),
     Case("inferencepool", (MATCH, "provider.name=none"), "vllm-llama3-8b-instruct"),
     Case("inferencepool", (MATCH, "provider.name=gke")),
     Case("inferencepool", (MATCH, "provider.name=istio")),

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from inferway.base.native import SEARCH_PATH_VARIABLE
-from inferway.gateway.envoy.resources import Built
+from inferway.gateway.envoy.resources import Built, Options
 from inferway.gateway.proxy.bootstrap import Xds, bootstrap_text
 from inferway.gateway.translate import ir
 from inferway.gateway.xds.hub import Hub
@@ -191,9 +191,11 @@ class Rig:
         self._changed = asyncio.Event()
         self._tag = 0
 
-    async def publish(self, gateway: ir.Gateway, *, wait: bool = True) -> None:
+    async def publish(
+        self, gateway: ir.Gateway, *, wait: bool = True, options: Options | None = None
+    ) -> None:
         self._tag += 1
-        self.hub.publish("ns/gw", Built(gateway), self._tag)
+        self.hub.publish("ns/gw", Built(gateway, options), self._tag)
         if wait:
             await self.until(lambda: self.hub.progress("ns/gw").settled == self._tag)
 

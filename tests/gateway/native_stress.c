@@ -59,10 +59,14 @@ static const void *config;
 static char letters[PIECE];
 static atomic_bool calm, over;
 static atomic_long begun, routed, refused, destroyed, still_open, connections;
-static atomic_long told_server, told_client, misread;
+static atomic_long told_server, told_client, restored, misread;
 static const char *path;
 
 static unsigned dice(unsigned *seed, unsigned sides) { return (unsigned)rand_r(seed) % sides; }
+
+/* What servers answer, a byte a piece, and what clients get that want their name back. */
+static const char ANSWERED[] = "{\"model\": \"target\", \"usage\": {\"prompt_tokens\": 3}}";
+static const char RESTORED[] = "{\"model\": \"alias\", \"usage\": {\"prompt_tokens\": 3}}";
 
 static bool is(struct bytes text, const char *with) {
   return text.length == strlen(with) && memcmp(text.data, with, text.length) == 0;
@@ -95,9 +99,10 @@ bool envoy_dynamic_module_callback_http_get_headers(envoy_filter envoy, enum hea
 bool envoy_dynamic_module_callback_http_get_header(envoy_filter envoy, enum header_map map,
                                                    struct bytes key, struct bytes *value,
                                                    size_t index, size_t *count) {
-  (void)envoy, (void)map, (void)key, (void)index, (void)count;
-  *value = (struct bytes){"application/json", 16};
-  return true;
+  (void)envoy, (void)map, (void)index, (void)count;
+  bool known = is(key, "content-type");
+  *value = known ? (struct bytes){"application/json", 16} : (struct bytes){0};
+  return known;
 }
 
 bool envoy_dynamic_module_callback_http_set_header(envoy_filter envoy, enum header_map map,
@@ -110,7 +115,9 @@ bool envoy_dynamic_module_callback_http_set_header(envoy_filter envoy, enum head
   } else {
     misread += !is(key, "content-length");
   }
-  misread += !stream->alive || map != (is(key, "x-client") ? RESPONSE_HEADERS : REQUEST_HEADERS);
+  /* The length of an answer is taken away, and that of a request set. */
+  bool answered = is(key, "x-client") || (is(key, "content-length") && value.data == NULL);
+  misread += !stream->alive || map != (answered ? RESPONSE_HEADERS : REQUEST_HEADERS);
   return true;
 }
 
@@ -118,16 +125,17 @@ size_t envoy_dynamic_module_callback_http_get_body_chunks_size(envoy_filter envo
                                                                enum body_kind kind) {
   struct stream *stream = envoy;
   return kind == BUFFERED_REQUEST    ? (stream->body + PIECE - 1) / PIECE
-         : kind == RECEIVED_RESPONSE ? 1
+         : kind == RECEIVED_RESPONSE ? sizeof ANSWERED - 1
                                      : 0;
 }
 
 bool envoy_dynamic_module_callback_http_get_body_chunks(envoy_filter envoy, enum body_kind kind,
                                                         struct bytes *chunks) {
-  static const char USAGE[] = "{\"x\": \"abc\", \"usage\": {\"prompt_tokens\": 3}}";
   struct stream *stream = envoy;
   if (kind == RECEIVED_RESPONSE) {
-    chunks[0] = (struct bytes){USAGE, sizeof USAGE - 1};
+    for (size_t at = 0; at < sizeof ANSWERED - 1; at++) {
+      chunks[at] = (struct bytes){ANSWERED + at, 1};
+    }
     return true;
   }
   for (size_t at = 0; at * PIECE < stream->body; at++) {
@@ -140,7 +148,11 @@ bool envoy_dynamic_module_callback_http_get_body_chunks(envoy_filter envoy, enum
 bool envoy_dynamic_module_callback_http_append_body(envoy_filter envoy, enum body_kind kind,
                                                     struct bytes data) {
   struct stream *stream = envoy;
-  (void)kind;
+  if (kind == RECEIVED_RESPONSE) {
+    restored++;
+    misread += !is(data, RESTORED);
+    return true;
+  }
   stream->body += data.length;
   return true;
 }
@@ -148,7 +160,10 @@ bool envoy_dynamic_module_callback_http_append_body(envoy_filter envoy, enum bod
 bool envoy_dynamic_module_callback_http_drain_body(envoy_filter envoy, enum body_kind kind,
                                                    size_t count) {
   struct stream *stream = envoy;
-  (void)kind;
+  if (kind == RECEIVED_RESPONSE) {
+    misread += count != sizeof ANSWERED - 1;
+    return true;
+  }
   stream->body -= count;
   return true;
 }
@@ -206,6 +221,28 @@ bool envoy_dynamic_module_callback_http_filter_get_attribute_int(envoy_filter en
   (void)envoy, (void)which;
   *value = 1;
   return true;
+}
+
+envoy_span envoy_dynamic_module_callback_http_get_active_span(envoy_filter envoy) {
+  struct stream *stream = envoy;
+  return stream->turn % 2 ? stream : NULL;
+}
+
+bool envoy_dynamic_module_callback_http_span_get_trace_id(envoy_span span, struct bytes *id) {
+  struct stream *stream = span;
+  *id = (struct bytes){"0af7651916cd43dd8448eb211c80319c", stream->turn % 5 ? 32 : 16};
+  return stream->turn % 7 > 0;
+}
+
+bool envoy_dynamic_module_callback_http_span_get_span_id(envoy_span span, struct bytes *id) {
+  (void)span;
+  *id = (struct bytes){"b7ad6b7169203331", 16};
+  return true;
+}
+
+void envoy_dynamic_module_callback_http_span_set_sampled(envoy_span span, bool sampled) {
+  struct stream *stream = span;
+  misread += !stream->alive || !sampled;
 }
 
 envoy_scheduler envoy_dynamic_module_callback_http_filter_scheduler_new(envoy_filter envoy) {
@@ -315,7 +352,8 @@ static void put(char **to, const void *data, size_t length) {
 static bool reply(int to, uint64_t id, unsigned *seed) {
   static const char BODY[] = "{\"error\": 1}", HEADERS[] = "content-type\0application/json";
   /* What the false Envoy counts, between headers that are none. */
-  static const char CLIENT[] = ":status\0" "500\0" "x-bad\0" "a\nb\0" "\0" "\0" "x-client";
+  static const char CLIENT[] = ":status\0" "500\0" "x-bad\0" "a\nb\0" "\0" "\0" "x-client\0" "\0"
+                               ":model\0" "\"alias\"";
   static const char *const ROUTES[] = {
       "1.2.3.4\0" "2\0" "4\0" "xyz\0" "x-server\0" "prefill:8000",
       "1.2.3.4\0" "\0" "\0" "\0" "x-server\0" "prefill:8000\0" "\n\0",
@@ -426,7 +464,8 @@ static void *pick(void *argument) {
 static const void *settings(int timeout, int open) {
   char text[300];
   int length = snprintf(text, sizeof text,
-                        "pool=ns/p\naddress=unix:/nowhere,unix:%s,unix:/nobody\ntimeout_ms=%d\nfail_open=%d",
+                        "pool=ns/p\naddress=unix:/nowhere,unix:%s,unix:/nobody\ntimeout_ms=%d\nfail_open=%d"
+                        "\nsampled_ppm=1000000\nparent_decides=1",
                         path, timeout, open);
   return envoy_dynamic_module_on_http_filter_per_route_config_new(
       (struct bytes){"", 0}, (struct bytes){text, (size_t)length});
@@ -481,8 +520,8 @@ int main(int count, char **arguments) {
   usleep(500000); /* the channel's thread frees the channel */
   printf("begun %ld routed %ld refused %ld connections %ld open %ld wrong %ld\n", (long)begun,
          (long)routed, (long)refused, (long)connections, (long)still_open, wrong);
-  printf("told servers %ld clients %ld misread %ld\n", (long)told_server, (long)told_client,
-         (long)misread);
-  bool told = told_server > 0 && told_client > 0 && misread == 0;
+  printf("told servers %ld clients %ld restored %ld misread %ld\n", (long)told_server,
+         (long)told_client, (long)restored, (long)misread);
+  bool told = told_server > 0 && told_client > 0 && restored > 0 && misread == 0;
   return begun > 100 && routed > 0 && told && still_open == 0 && wrong == 0 ? 0 : 1;
 }

@@ -18,6 +18,7 @@ Value = str | int | float | bool
 _TRACE_HEX, _SPAN_HEX = 32, 16
 _SAMPLED = 1
 _FRACTION_BITS = 56
+_PARENT_BASED = "parentbased_"
 RATIO_DEFAULT = 0.1
 SAMPLERS = (
     "always_on",
@@ -80,15 +81,23 @@ class Sampler(msgspec.Struct, frozen=True):
         if not 0.0 <= self.ratio <= 1.0:
             raise ValueError(f"{self.ratio} is no share of 1")
 
+    @property
+    def parent_based(self) -> bool:
+        """Whether a client's decision holds where there is one."""
+        return self.name.startswith(_PARENT_BASED)
+
+    @property
+    def share(self) -> float:
+        """Which part of the traces is kept that nobody has decided about."""
+        rule = self.name.removeprefix(_PARENT_BASED)
+        return {"always_on": 1.0, "always_off": 0.0}.get(rule, self.ratio)
+
     def keeps(self, trace_id: bytes, parent: Parent | None) -> bool:
         """Whether this trace is kept; every picker and proxy decides alike about one id."""
-        rule = self.name.removeprefix("parentbased_")
-        if parent is not None and rule != self.name:
+        if parent is not None and self.parent_based:
             return parent.sampled
-        if rule != "traceidratio":
-            return rule == "always_on"
         # The last seven bytes are the random ones (W3C Trace Context, level 2).
-        return int.from_bytes(trace_id[-7:], "big") < self.ratio * (1 << _FRACTION_BITS)
+        return int.from_bytes(trace_id[-7:], "big") < self.share * (1 << _FRACTION_BITS)
 
 
 def message(spans: Sequence[Span], resource: Mapping[str, Value], scope: str) -> Any:

@@ -80,7 +80,9 @@ class Controller:
         self._queue: WorkQueue[Work] = WorkQueue("gateway")
         self.hub = Hub(self._proxies_changed)
         self.brain = Brain(
-            self.hub, BuildOptions(pool_header=options.pool_header), self._status_changed
+            self.hub,
+            BuildOptions(options.pool_header, options.tracing),
+            self._status_changed,
         )
         self.watches = Watches(client, inference=options.inference, changed=self._dirty.set)
         self._writer = Writer(client, self.watches, self.brain, options, SystemClock())

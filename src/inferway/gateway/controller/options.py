@@ -6,8 +6,13 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from inferway.gateway.envoy.tracing import Tracing
+from inferway.observe.otlp import tracing_options
+
 XDS_PORT = 18000
 METRICS_PORT = 9090
+# As whose spans those of the proxies are sent, unless OTEL_SERVICE_NAME says another one.
+SERVICE_NAME = "inferway-gateway"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,8 @@ class Options:
     extra_classes: tuple[str, ...] = ()
     kubeconfig: str = ""
     pool_header: bool = True
+    # Where the proxies send spans; the OTEL_* variables of the controller say it for all of them.
+    tracing: Tracing | None = None
 
 
 def parse(argv: Sequence[str], env: Mapping[str, str]) -> Options:
@@ -76,4 +83,22 @@ def parse(argv: Sequence[str], env: Mapping[str, str]) -> Options:
         ),
         kubeconfig=given.kubeconfig,
         pool_header=given.pool_response_header == "true",
+        tracing=_tracing(env),
+    )
+
+
+def _tracing(env: Mapping[str, str]) -> Tracing | None:
+    found = tracing_options(env, SERVICE_NAME)
+    if found is None:
+        return None
+    resource = {key: str(value) for key, value in found.resource.items()}
+    sampler = found.sampler
+    return Tracing(
+        found.endpoint,
+        found.protocol,
+        sampler.share,
+        sampler.parent_based,
+        resource.pop("service.name"),
+        found.headers,
+        resource,
     )

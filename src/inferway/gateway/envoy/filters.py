@@ -18,6 +18,7 @@ from google.protobuf import any_pb2
 
 from inferway.gateway.envoy import native, pick, splice, usage
 from inferway.gateway.envoy.pack import pack
+from inferway.gateway.envoy.tracing import Tracing
 from inferway.gateway.translate.ir import ClusterKind, Endpoint, Gateway, Pick, Share
 
 
@@ -26,19 +27,20 @@ class FilterPlan:
     """What the entries of a Gateway's routes need together.
 
     ``native``: the proxy has the native pick filter, which needs to know where ``pickers`` are,
-    by the name of their cluster.
+    by the name of their cluster, and how requests are sampled if there is ``tracing``.
     """
 
     picks: tuple[Pick, ...]
     native: bool = False
     pickers: Mapping[str, tuple[Endpoint, ...]] = field(default_factory=dict)
+    tracing: Tracing | None = None
 
     @property
     def splice(self) -> bool:
         return any(pick.splice for pick in self.picks)
 
 
-def plan_filters(gateway: Gateway, *, native: bool) -> FilterPlan:
+def plan_filters(gateway: Gateway, *, native: bool, tracing: Tracing | None = None) -> FilterPlan:
     """The picks of all entries, each once, by path."""
     picks = {
         share.pick
@@ -53,7 +55,8 @@ def plan_filters(gateway: Gateway, *, native: bool) -> FilterPlan:
         for cluster in gateway.clusters
         if cluster.kind is ClusterKind.PICKER
     }
-    return FilterPlan(tuple(sorted(picks, key=lambda pick: pick.path_prefix)), native, pickers)
+    ordered = tuple(sorted(picks, key=lambda pick: pick.path_prefix))
+    return FilterPlan(ordered, native, pickers, tracing)
 
 
 def http_filters(plan: FilterPlan) -> list[hcm_pb2.HttpFilter]:
@@ -87,7 +90,7 @@ def entry_filters(share: Share, plan: FilterPlan) -> dict[str, any_pb2.Any]:
         return {}
     if plan.native:
         picker = plan.pickers.get(share.pick.picker, ())
-        return {native.FILTER: native.native_entry(share.pick, picker)}
+        return {native.FILTER: native.native_entry(share.pick, picker, plan.tracing)}
     name, settings = pick.pick_entry(share.pick, share=pick.shared(plan.picks))
     plain = pack(route_components_pb2.FilterConfig(config=any_pb2.Any()))
     chosen = {name: settings, usage.JSON_FILTER: plain, usage.STREAM_FILTER: plain}

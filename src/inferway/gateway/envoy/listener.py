@@ -18,6 +18,7 @@ from inferway.gateway.envoy.hygiene import early_mutation
 from inferway.gateway.envoy.names import STAT_PREFIX
 from inferway.gateway.envoy.pack import flag, pack, seconds
 from inferway.gateway.envoy.replies import local_replies
+from inferway.gateway.envoy.tracing import Tracing, manager_tracing
 from inferway.gateway.translate.ir import Gateway, Port
 
 # A reasoning model that does not stream is silent for tens of minutes, and so is a request that
@@ -65,9 +66,13 @@ def route_table_name(port: Port) -> str:
     return f"http/{port.number}"
 
 
-def listeners(gateway: Gateway, site: Site) -> list[listener_pb2.Listener]:
+def listeners(
+    gateway: Gateway, site: Site, tracing: Tracing | None = None
+) -> list[listener_pb2.Listener]:
     """The listeners of a Gateway at one site."""
     shared = _shared(gateway, native=site.native)
+    if tracing is not None:
+        shared.tracing.CopyFrom(manager_tracing(tracing, gateway))
     return [_listener(port, site, shared) for port in gateway.ports]
 
 

@@ -15,6 +15,7 @@ from google.protobuf import any_pb2, wrappers_pb2
 
 from inferway.base.native import MODULE
 from inferway.gateway.envoy.pack import pack
+from inferway.gateway.envoy.tracing import Tracing, filter_settings
 from inferway.gateway.translate.ir import Endpoint, Pick
 
 FILTER = "inferway.pick"
@@ -28,13 +29,16 @@ def native_filter() -> any_pb2.Any:
     return pack(filter_pb2.DynamicModuleFilter(dynamic_module_config=_module(), filter_name=FILTER))
 
 
-def native_entry(pick: Pick, picker: Sequence[Endpoint]) -> any_pb2.Any:
+def native_entry(
+    pick: Pick, picker: Sequence[Endpoint], tracing: Tracing | None = None
+) -> any_pb2.Any:
     """What an entry says: the pool, where its picker is, and what if it does not answer."""
     settings = {
         "pool": pick.path_prefix.removeprefix("/pick/"),
         "address": ",".join(map(_address, picker[:PICKERS_MAX])),
         "timeout_ms": max(1, round(pick.timeout_seconds * _MILLISECONDS)),
         "fail_open": int(pick.fail_open),
+        **(filter_settings(tracing) if tracing is not None else {}),
     }
     text = "\n".join(f"{name}={value}" for name, value in settings.items())
     message = filter_pb2.DynamicModuleFilterPerRoute(

@@ -17,6 +17,7 @@ from inferway.gateway.envoy.listener import Site, listeners
 from inferway.gateway.envoy.names import CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE
 from inferway.gateway.envoy.pack import pack
 from inferway.gateway.envoy.routes import route_tables
+from inferway.gateway.envoy.tracing import Tracing, collector_cluster
 from inferway.gateway.translate.ir import Gateway
 
 # 64 bits tell the versions of one name apart for longer than anything runs.
@@ -41,6 +42,7 @@ class Options:
     """What is chosen for the whole of the gateway. ``pool_header``: x-went-into-resp-headers."""
 
     pool_header: bool = True
+    tracing: Tracing | None = None
 
 
 class Built:
@@ -50,8 +52,10 @@ class Built:
         chosen = options or Options()
         self.gateway = gateway
         self._pool_header = chosen.pool_header
+        self._tracing = chosen.tracing
+        collectors = [] if chosen.tracing is None else [collector_cluster(chosen.tracing)]
         self._common = {
-            CLUSTER_TYPE: _named(clusters(gateway), "name"),
+            CLUSTER_TYPE: _named([*clusters(gateway), *collectors], "name"),
             ENDPOINT_TYPE: _named(load_assignments(gateway), "cluster_name"),
         }
         self._routes: dict[bool, Mapping[str, Resource]] = {}
@@ -64,7 +68,7 @@ class Built:
             known = {
                 **self._common,
                 ROUTE_TYPE: self._routes_for(native=site.native),
-                LISTENER_TYPE: _named(listeners(self.gateway, site), "name"),
+                LISTENER_TYPE: _named(listeners(self.gateway, site, self._tracing), "name"),
             }
             self._sites[site] = known
         return known
@@ -72,7 +76,12 @@ class Built:
     def _routes_for(self, *, native: bool) -> Mapping[str, Resource]:
         known = self._routes.get(native)
         if known is None:
-            tables = route_tables(self.gateway, pool_header=self._pool_header, native=native)
+            tables = route_tables(
+                self.gateway,
+                pool_header=self._pool_header,
+                native=native,
+                tracing=self._tracing,
+            )
             known = self._routes[native] = _named(tables, "name")
         return known
 

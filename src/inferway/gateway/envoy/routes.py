@@ -14,6 +14,7 @@ from inferway.gateway.envoy.names import BODY_BYTES_MAX, PICKER_HEADER, SERVED_B
 from inferway.gateway.envoy.pack import number, seconds
 from inferway.gateway.envoy.redirect import redirect_action
 from inferway.gateway.envoy.replies import error_body
+from inferway.gateway.envoy.tracing import Tracing
 from inferway.gateway.translate.ir import Gateway, Host, Port, Route, Share
 
 # A cluster that does not exist: Envoy answers 500, as Gateway API asks for a broken reference.
@@ -30,7 +31,11 @@ _SERVICE_RETRY_ON = "connect-failure,refused-stream"
 
 
 def route_tables(
-    gateway: Gateway, *, pool_header: bool, native: bool = False
+    gateway: Gateway,
+    *,
+    pool_header: bool,
+    native: bool = False,
+    tracing: Tracing | None = None,
 ) -> list[route_pb2.RouteConfiguration]:
     """All tables of a Gateway, for proxies with the native pick filter or without.
 
@@ -38,7 +43,8 @@ def route_tables(
     """
     # Only access logs have to tell the requests of pickers apart.
     tell_apart = several_pickers(gateway) and not native
-    builder = _Builder(plan_filters(gateway, native=native), tell_apart, pool_header)
+    plan = plan_filters(gateway, native=native, tracing=tracing)
+    builder = _Builder(plan, tell_apart, pool_header)
     return [builder.table(port) for port in gateway.ports]
 
 

@@ -166,6 +166,14 @@ async def test_canary_of_a_base_model(place: Place) -> None:
         await reader.end()
 
 
+async def test_other_servers_prefill(place: Place) -> None:
+    async with page(place, "prefill-decode.md") as reader:
+        said = await reader.through("disagg_decision_total")
+        counted = dict(re.findall(r'decision_type="([^"]+)".*} (\S+)$', said, re.MULTILINE))
+        assert counted == {"prefill-decode": "5.0", "decode-only": "5.0"}, said
+        await reader.end()
+
+
 async def test_canary_of_an_adapter(place: Place) -> None:
     async with page(place, "canary-adapter.md") as reader:
         await reader.through("URL=")

@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 QUIET := $(shell [ -t 2 ] || echo -q)
 
 .PHONY: up vllm test test-vllm check test-fast test-stack test-guide-exact fuzz golden bench-overhead bench-decide \
-	bench-placement bench-policy bench-idle bench-memory bench-fidelity compiled manifests reference lock clean
+	bench-placement bench-policy bench-pickers bench-idle bench-memory bench-fidelity compiled manifests reference lock clean
 
 up: $(VENV)/.compiled
 	@$(BIN)/inferway up
@@ -60,6 +60,9 @@ bench-placement: $(VENV)/.dev
 
 bench-policy: $(VENV)/.dev
 	$(BIN)/python -m inferway.bench.policy $(if $(MOONCAKE),--mooncake $(MOONCAKE))
+
+bench-pickers: $(VENV)/.dev
+	$(BIN)/python -m inferway.bench.pickers
 
 bench-idle: $(VENV)/.dev
 	$(BIN)/python -m inferway.bench.idle

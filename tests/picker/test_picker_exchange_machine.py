@@ -17,6 +17,7 @@ from inferway.picker.exchange.machine import (
     Announcer,
     Command,
     Disconnect,
+    Finish,
     Heard,
     Release,
     Reserve,
@@ -40,6 +41,8 @@ def words(commands: Iterable[Command]) -> list[str]:
             said.append(f"+{command.announced.pick}")
         elif isinstance(command, Release):
             said.append(f"-{command.pick}")
+        elif isinstance(command, Finish):
+            said.append(f"~{command.end.pick}")
         elif isinstance(command, Told):
             said.append(f"={command.end.pick}")
         else:
@@ -75,7 +78,7 @@ def test_a_conversation() -> None:
         (batch(2, "b-0", "b-3"), []),
         # Opened and over within one batch.
         (batch(6, "b-4", "b-4 b-9"), ["+b-4", "-b-4"]),
-        (batch(7, ended="a-1 c-1"), ["=a-1", "=c-1"]),
+        (batch(7, "b-7", ended="a-1 c-1 b-7"), ["+b-7", "=a-1", "=c-1", "~b-7"]),
         # One is missing.
         (batch(9, "b-5"), ["hang up"]),
         # It greets again and says what it has.
@@ -146,7 +149,10 @@ class Network:
         if self.open and rng.random() < 0.4:
             pick = rng.choice(sorted(self.open))
             self.open.remove(pick)
-            self.speaker.closed(pick)
+            if rng.random() < 0.5:
+                self.speaker.closed(pick)
+            else:
+                self.speaker.ended(End.of(Finished(pick, 200)))
         else:
             self.count += 1
             self.open.add(f"b-{self.count}")
@@ -164,6 +170,8 @@ class Network:
             elif isinstance(command, Release):
                 # Released exactly once.
                 self.known.remove(command.pick)
+            elif isinstance(command, Finish):
+                self.known.remove(command.end.pick)
             elif isinstance(command, Disconnect):
                 self.connect()
                 return

@@ -135,7 +135,9 @@ class PickedPool:
         self.telemetry.settled(event, own)
         if self.tracing is not None:
             self.tracing.settled(event, own)
-        if own:
+        if own and isinstance(event, Finished):
+            exchange.finished(event)
+        elif own:
             exchange.closed(one.reservation.pick for one in own)
 
     def set_endpoints(self, endpoints: list[Endpoint]) -> None:
@@ -172,6 +174,10 @@ class PickedPool:
     def release_announced(self, pick: str) -> None:
         """It is over."""
         self.scheduler.release_announced(pick)
+
+    def finish_announced(self, event: Finished) -> None:
+        """It is over; what servers are like is learned from it as from own requests."""
+        self.scheduler.settle(event, self._clock.monotonic())
 
     def open_now(self) -> list[Announced]:
         """Reservations of this picker."""

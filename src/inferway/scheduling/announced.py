@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
-# A prompt of 64 KB; what is beyond it tells little more apart.
-HASHES_MAX = 96
+# A prompt of 700 KB; what is beyond it tells little more apart.
+HASHES_MAX = 256
 # Stands before the name of a picker where a reservation names the proxy that holds it.
 PICKER = "picker:"
 

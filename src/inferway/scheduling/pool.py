@@ -318,7 +318,7 @@ class PoolScheduler:
     def reserve_announced(self, announced: Announced, picker: str, now: float) -> None:
         """Books what another picker has placed; an endpoint that is not known here yet counts not.
 
-        Its end comes by ``release_announced``: nothing is learned from it here.
+        It ends by ``settle``, or by ``release_announced`` where nobody knows how it went.
         """
         slot = self._slot_of.get(announced.address)
         if slot is None or announced.pick in self.ledger:

@@ -39,8 +39,16 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class Finish:
+    """It is over, and this is how it went."""
+
+    pool: str
+    end: End
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
-    """A report about some picker's request."""
+    """A report about a request that is none of its speaker's."""
 
     end: End
 
@@ -52,7 +60,7 @@ class Disconnect:
     why: str
 
 
-Command: TypeAlias = Reserve | Release | Told | Disconnect
+Command: TypeAlias = Reserve | Release | Finish | Told | Disconnect
 
 
 class Announcer:
@@ -75,11 +83,11 @@ class Announcer:
         self._opened.append((pool, announced))
 
     def closed(self, pick: str) -> None:
-        """It is over."""
+        """Nobody will tell how a request went."""
         self._closed.append(pick)
 
     def ended(self, end: End) -> None:
-        """A report that another picker waits for."""
+        """A report, of this picker's own request or of another's."""
         self._ended.append(end)
 
     def batch(self) -> Batch:
@@ -140,7 +148,9 @@ class Heard:
             commands += self._opened(picker, name, pool, announced)
         for pick in message.closed:
             commands += self._closed(picker, pick)
-        commands += map(Told, message.ended)
+        for end in message.ended:
+            known = picker.open.pop(end.pick, None)
+            commands.append(Told(end) if known is None else Finish(known, end))
         return commands
 
     def lost(self, connection: object, now: float) -> None:

@@ -24,7 +24,7 @@ _LENGTH = struct.Struct("<I")
 
 
 class End(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """How a request ended that another picker has decided about: its report came here."""
+    """How a request went. All pickers learn from it; one of another picker has only come here."""
 
     pick: str
     code: int
@@ -69,7 +69,10 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """What has happened since the batch before; an empty one says that the speaker is alive."""
+    """What has happened since the batch before; an empty one says that the speaker is alive.
+
+    A request leaves ``open`` by ``closed`` or by ``ended``.
+    """
 
     number: int
     opened: Sequence[tuple[str, Announced]] = ()

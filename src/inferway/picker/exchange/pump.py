@@ -21,6 +21,7 @@ from inferway.picker.exchange.machine import (
     Announcer,
     Command,
     Disconnect,
+    Finish,
     Heard,
     Release,
     Reserve,
@@ -55,6 +56,10 @@ class ExchangedPool(Protocol):
 
     def release_announced(self, pick: str) -> None:
         """It is over."""
+        ...
+
+    def finish_announced(self, event: Finished) -> None:
+        """It is over, and this is how it went."""
         ...
 
     def open_now(self) -> list[Announced]:
@@ -109,17 +114,22 @@ class Exchange:
         self._soon()
 
     def closed(self, picks: Iterable[str]) -> None:
-        """Requests of this picker are over."""
-        for pick in picks:
-            self._announcer.closed(pick)
-        self._soon()
+        """Requests of this picker are over, and nobody knows how they went."""
+        if self._listeners:
+            for pick in picks:
+                self._announcer.closed(pick)
+            self._soon()
+
+    def finished(self, event: Finished) -> None:
+        """A request of this picker is over."""
+        if self._listeners:
+            self._announcer.ended(End.of(event))
+            self._soon()
 
     def ended(self, event: Finished) -> None:
         """A report of another picker's request has come here."""
         self._apply(self.heard.ended_here(event.pick))
-        if self._listeners:
-            self._announcer.ended(End.of(event))
-            self._soon()
+        self.finished(event)
 
     def _soon(self) -> None:
         if self._announcer.pending >= BATCH_MAX:
@@ -258,6 +268,10 @@ class Exchange:
                 pool = self._pools.get(command.pool)
                 if pool is not None:
                     pool.release_announced(command.pick)
+            elif isinstance(command, Finish):
+                pool = self._pools.get(command.pool)
+                if pool is not None:
+                    pool.finish_announced(command.end.event())
             elif command.end.pick.startswith(self._picker):
                 self._settle(command.end.event())
         return True

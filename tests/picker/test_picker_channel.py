@@ -14,6 +14,7 @@ from fake_server import FakeServer
 from test_picker_frames import CANCEL, frame, question
 from test_picker_process import BASE, DEADLINE_SECONDS, ask, picker_for, until
 
+from inferway.picker import channel as pick_channel
 from inferway.picker.channel import FAILED_FLAGS, finished
 from inferway.picker.frames import GREETING, Report
 from inferway.picker.run import Picker
@@ -132,6 +133,24 @@ async def test_lost_connection_leaves_its_choices_in_doubt() -> None:
         loop = asyncio.get_running_loop()
         await until(lambda: taken.deadline <= loop.time() + DOUBT_SECONDS)
         assert len(ledger) == 1
+
+
+@pytest.mark.slow
+async def test_a_choice_beyond_the_limit_leaves_the_oldest_in_doubt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pick_channel, "PICKS_MAX", 2)
+    async with channel() as (picker, address, proxy):
+        for number in range(3):
+            await proxy.choose(number)
+        first, *others = picker.pool.scheduler.ledger
+        soon = asyncio.get_running_loop().time() + DOUBT_SECONDS
+        assert first.deadline <= soon
+        assert all(one.deadline > soon for one in others)
+        # What it tells of the oldest is not understood any more.
+        for number in range(3):
+            proxy.report(number, address)
+        await until(lambda: in_flight(picker) == 1)
 
 
 @pytest.mark.slow

@@ -132,6 +132,22 @@ class TestInterleavings(Interleavings.TestCase):  # type: ignore[misc, name-defi
     """Run by pytest."""
 
 
+@pytest.mark.parametrize("kind", ["callout", "channel", "stream"])
+@pytest.mark.parametrize("leaves", [True, False])
+def test_a_question_that_nobody_waits_for_reserves_nothing(kind: str, leaves: bool) -> None:
+    world = World()
+    world.connect(kind, "10.1.0.1")
+    (connection,) = world.connections
+    world.ask(connection, "late", stream=False)
+    assert world.asking
+    if leaves:
+        world.lose(connection)
+    world.list_models(late=True)
+    assert len(world.picker.pool.scheduler.ledger) == (not leaves)
+    world.check()
+    world.close()
+
+
 MESSAGES = st.binary(max_size=120)
 
 

@@ -8,9 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inferway.scheduling import accounting
 from inferway.scheduling.accounting import DOUBT_SECONDS, LEAK_SECONDS, UNHEARD_SECONDS
 from inferway.scheduling.decision import Decision
-from inferway.scheduling.events import Doubted, Event, Finished, ModelCard, ProxyGone, Tick
+from inferway.scheduling.events import (
+    Doubted,
+    Event,
+    Finished,
+    ModelCard,
+    ProxyGone,
+    PushedOut,
+    Tick,
+)
 from inferway.scheduling.policy import CostPolicy
 from inferway.scheduling.pool import PoolScheduler
 from inferway.scheduling.request import ApiKind, Request
@@ -169,3 +178,20 @@ def test_failed_server_is_passed_over_for_a_while() -> None:
     decision = pool.pick(Request("m"), "late", "p", 5.0, rng)
     assert isinstance(decision, Decision)
     assert pool.columns.address[decision.slots[0]] == first
+
+
+def test_whom_there_is_no_room_for_is_told_at_the_next_tick(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(accounting, "RESERVATIONS_MAX", 3)
+    pool = pool_of(ADDRESSES)
+    rng = random.Random(1)
+    for number in range(5):
+        pool.pick(Request("m", ApiKind.CHAT, b"z"), str(number), "p", 0.0, rng)
+    assert (len(pool.ledger), sum(pool.in_flight().values())) == (3, 3)
+    # News of the first comes too late; that it has left is told once.
+    assert pool.settle(Finished("0", code=200), 1.0) == []
+    told = [(one.reservation.pick, one.event) for one in pool.settle(Tick(), 1.0)]
+    assert told == [("0", PushedOut()), ("1", PushedOut())]
+    assert pool.settle(Tick(), 1.0) == []
+    check_columns(pool)

@@ -10,13 +10,13 @@ import yaml
 from plugin_helpers import Dice, context_of, made, pool_of
 
 from inferway.base.errors import UsageError
-from inferway.scheduling.accounting import DOUBT_SECONDS, UNHEARD_SECONDS
+from inferway.scheduling.accounting import DOUBT_SECONDS, UNHEARD_SECONDS, Settled
 from inferway.scheduling.config import load
 from inferway.scheduling.decision import Decision, Refusal
 from inferway.scheduling.events import Doubted, Finished, ProxyGone, Tick
 from inferway.scheduling.plugins.base import Context, Decider, Placed, Screener
 from inferway.scheduling.plugins.registry import plugin_types
-from inferway.scheduling.pool import PoolScheduler, Settled
+from inferway.scheduling.pool import PoolScheduler
 from inferway.scheduling.profile import ProfilePolicy
 from inferway.scheduling.request import ApiKind, Request
 from inferway.scheduling.snapshot import Endpoint

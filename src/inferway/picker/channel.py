@@ -135,7 +135,7 @@ class ChannelProtocol(asyncio.Protocol):
     def _word(self, number: int, reply: Reply) -> bytes:
         if isinstance(reply, Chosen):
             if len(self._picks) >= PICKS_MAX:
-                del self._picks[next(iter(self._picks))]
+                self._forget_oldest()
             self._picks[number] = reply.pick
             if reply.headers or reply.response_headers or reply.restore:
                 return frames.chosen_with(
@@ -150,6 +150,16 @@ class ChannelProtocol(asyncio.Protocol):
         if isinstance(reply, Told):
             return frames.told(number, reply.body, reply.request_id)
         return frames.final(number, reply.answer, reply.request_id)
+
+    def _forget_oldest(self) -> None:
+        """Its end can be told no more."""
+        number = next(iter(self._picks))
+        leave = self._leave.pop(number, None)
+        if leave is not None:
+            leave()
+        pick = self._picks.pop(number)
+        if pick is not None:
+            self._server.settle(Doubted(pick))
 
     def _resume(self, number: int, reply: Reply) -> None:
         self._leave.pop(number, None)

@@ -184,6 +184,29 @@ class _AdapterWaiter:
         self._done(self._service.adapter_told(self._asked, answer))
 
 
+class _ModelWaiter:
+    """A request that waits for what the servers tell; whose client is gone, reserves nothing."""
+
+    def __init__(
+        self, service: PickService, asked: Asked, refresh: Callable[[Callable[[], None]], bool]
+    ) -> None:
+        self._service = service
+        self._asked = asked
+        self._refresh = refresh
+        self._done: Callable[[Reply], None] | None = None
+
+    def start(self, done: Callable[[Reply], None]) -> bool:
+        self._done = done
+        return self._refresh(self._told)
+
+    def cancel(self) -> None:
+        self._done = None
+
+    def _told(self) -> None:
+        if self._done is not None:
+            self._done(self._service.servers_told(self._asked))
+
+
 def _nobody(reply: Reply) -> None:
     """Who is answered before somebody waits for the answer."""
 
@@ -294,18 +317,15 @@ class PickService:
         if result.reason is not RefusalReason.UNKNOWN_MODEL or pool.refresh is None:
             return wording
 
-        def start(done: Callable[[Reply], None]) -> bool:
-            def again() -> None:
-                second = self._decide(asked, self._monotonic())
-                if isinstance(second, Chosen):
-                    done(second)
-                else:
-                    done(Refused(refusals.decided(second, asked.alias), request_id))
+        waiter = _ModelWaiter(self, asked, pool.refresh)
+        return Later(waiter.start, wording, waiter.cancel)
 
-            assert pool.refresh is not None
-            return pool.refresh(again)
-
-        return Later(start, wording)
+    def servers_told(self, asked: Asked) -> Reply:
+        """Decides for a model that may be one since the servers were asked anew."""
+        result = self._decide(asked, self._monotonic())
+        if isinstance(result, Chosen):
+            return result
+        return Refused(refusals.decided(result, asked.alias), asked.request_id)
 
     def _await_adapter(
         self, adapters: Adapters, asked: Asked, began: float

@@ -20,9 +20,10 @@ from inferway.observe.histogram import Histogram
 from inferway.picker.debug import DecisionRing
 from inferway.picker.series import Answers, Series, SeriesTable
 from inferway.picker.service import Asked
+from inferway.scheduling.accounting import Settled
 from inferway.scheduling.decision import Decision, Explanation
-from inferway.scheduling.events import Event, Finished, ProxyGone, Tick
-from inferway.scheduling.pool import PoolScheduler, Settled
+from inferway.scheduling.events import Event, Finished, ProxyGone, PushedOut, Tick
+from inferway.scheduling.pool import PoolScheduler
 
 # Clients choose the names of models that a generic rule rewrites; the rest of them is one series.
 REWRITES_MAX = 1000
@@ -39,6 +40,8 @@ ERROR_CODES = {
 }
 # The bounds of our own metric and of the published ones, so that a time is looked up once for all.
 SECONDS_BUCKETS = tuple(sorted({*DECISION_BUCKETS, *SCHEDULING_BUCKETS}))
+# What ended a reservation besides a report and time, by its event.
+RELEASED: Mapping[type, str] = {ProxyGone: "proxy_gone", PushedOut: "pushed_out"}
 OTHER_ERROR_CODE = "ServiceUnavailable"
 
 
@@ -181,7 +184,7 @@ class Telemetry:
 
     def _let_go(self, one: Settled, answers: Answers | None) -> None:
         """A request whose end nobody told."""
-        self.released["proxy_gone" if isinstance(one.event, ProxyGone) else "expired"] += 1
+        self.released[RELEASED.get(type(one.event), "expired")] += 1
         if answers is not None:
             answers.series.ended += 1
 

@@ -14,9 +14,9 @@ from inferway.base.clock import Clock
 from inferway.observe.otlp import Exporter
 from inferway.observe.spans import Parent, Span, Value, parent_of
 from inferway.picker.service import Asked, Watcher
+from inferway.scheduling.accounting import Settled
 from inferway.scheduling.decision import Decision, Explanation
 from inferway.scheduling.events import Event, Finished
-from inferway.scheduling.pool import Settled
 from inferway.scheduling.request import ApiKind
 
 # Requests under way whose end will be a span; what comes beyond it is dropped and counted.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from inferway.scheduling.events import Event, PushedOut
 from inferway.scheduling.reservation import Reservation
 
 # No access-log entry after this time: the proxy lost it. Longer than any sensible stream, because
@@ -22,12 +23,25 @@ DOUBT_SECONDS = 30.0
 RESERVATIONS_MAX = 200_000
 
 
+class Settled:
+    """A request that has ended: what was thought of it and what it was."""
+
+    __slots__ = ("address", "event", "reservation")
+
+    def __init__(self, reservation: Reservation, event: Event | PushedOut, address: str) -> None:
+        self.reservation = reservation
+        self.event = event
+        self.address = address
+
+
 class Ledger:
     """Open reservations by pick id, oldest first."""
 
     def __init__(self) -> None:
         self._open: dict[str, Reservation] = {}
         self._doubted: dict[str, float] = {}
+        # Whose room was needed, for those who count; taken at each tick.
+        self.pushed_out: list[Settled] = []
 
     def __len__(self) -> int:
         return len(self._open)

@@ -50,6 +50,10 @@ class Tick(msgspec.Struct, frozen=True):
 Event: TypeAlias = Finished | Doubted | ProxyGone | Tick
 
 
+class PushedOut(msgspec.Struct, frozen=True):
+    """There was no more room for what was open; happens to the oldest."""
+
+
 class BlocksStored(msgspec.Struct, frozen=True):
     """A server has these blocks in its cache, each behind the one before it.
 

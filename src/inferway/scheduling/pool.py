@@ -12,6 +12,7 @@ from inferway.scheduling.accounting import (
     LEAK_SECONDS,
     UNHEARD_SECONDS,
     Ledger,
+    Settled,
 )
 from inferway.scheduling.announced import PICKER, Announced
 from inferway.scheduling.decide import decide
@@ -25,6 +26,7 @@ from inferway.scheduling.events import (
     Finished,
     ModelCard,
     ProxyGone,
+    PushedOut,
     Scrape,
 )
 from inferway.scheduling.explaining import explanation
@@ -54,17 +56,6 @@ SUSPECT_SECONDS = 2.0
 PREFILL = "/prefill"
 # KV cache that is shared with what runs; prefixes survive in about this part of it.
 KV_SHARE_FOR_PREFIXES = 0.8
-
-
-class Settled:
-    """A request that has ended: what was thought of it and what it was."""
-
-    __slots__ = ("address", "event", "reservation")
-
-    def __init__(self, reservation: Reservation, event: Event, address: str) -> None:
-        self.reservation = reservation
-        self.event = event
-        self.address = address
 
 
 class PoolScheduler:
@@ -378,7 +369,9 @@ class PoolScheduler:
     ) -> None:
         c = self.columns
         if self.ledger.full:
-            self._release(self.ledger.take_oldest())
+            oldest = self.ledger.take_oldest()
+            told = Settled(oldest, PushedOut(), self._release(oldest))
+            self.ledger.pushed_out.append(told)
         tokens = prompt_tokens
         if matched:
             tokens *= (size - matched) / size
@@ -444,6 +437,9 @@ class PoolScheduler:
         else:
             ended = self.ledger.take_expired(now)
         settled = [Settled(taken, event, self._release(taken)) for taken in ended]
+        if self.ledger.pushed_out:
+            settled += self.ledger.pushed_out
+            self.ledger.pushed_out = []
         return [one for one in settled if not one.reservation.pick.endswith(PREFILL)]
 
     def _release(self, taken: Reservation) -> str:

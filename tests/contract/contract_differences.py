@@ -10,8 +10,10 @@ from types import MappingProxyType
 
 VOCABULARY = "Every id below 2**48 is a token, so none is outside of the vocabulary."
 MESSAGES = "A wrong message or part is told once, not once per kind of message that it is not."
-EMBEDDINGS = "`/v1/embeddings` answers beside generation, so that one server serves for both pools."
-ANTHROPIC = "`/v1/messages` of Anthropic's API is not imitated; the gateway's routes do not use it."
+POOLING = (
+    "`/v1/embeddings`, `/score`, `/rerank`, `/pooling` and `/classify` answer beside generation, "
+    "so that one server serves for all pools."
+)
 COUNTED = "vLLM adds a field to a body of `/v1/responses` before it counts the fields in an error."
 
 
@@ -32,10 +34,12 @@ DIFFERENCES = MappingProxyType(
         "chat/part-unknown": Difference("400 Bad Request", MESSAGES),
         "completions/token-out-of-vocabulary": Difference("200 OK", VOCABULARY),
         "completions/logit-bias-out-of-vocabulary": Difference("200 OK", VOCABULARY),
-        "other/embeddings": Difference("200 OK", EMBEDDINGS),
-        "other/embeddings-empty": Difference("400 Bad Request", EMBEDDINGS),
-        "other/messages": Difference("404 Not Found", ANTHROPIC),
-        "other/messages-empty": Difference("404 Not Found", ANTHROPIC),
+        "other/classify": Difference("400 Bad Request", POOLING),
+        "other/embeddings": Difference("200 OK", POOLING),
+        "other/embeddings-empty": Difference("400 Bad Request", POOLING),
+        "other/pooling": Difference("400 Bad Request", POOLING),
+        "other/rerank": Difference("400 Bad Request", POOLING),
+        "other/score": Difference("400 Bad Request", POOLING),
         "other/responses-no-input": Difference("400 Bad Request", COUNTED),
     }
 )

@@ -93,15 +93,19 @@ async def test_times_of_a_stream(stack: NativeStack) -> None:
         writer.write(b"0\r\n\r\n")
 
     stack.server.handler = stream
-    asked = asyncio.ensure_future(stack.post())
-    loop = asyncio.get_running_loop()
+    reader, writer = await asyncio.open_connection(*stack.address)
+    writer.write(b"POST /one HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}")
+    # What the client has, the proxy has seen.
+    await read_head(reader)
     await begun.wait()
+    loop = asyncio.get_running_loop()
     before = loop.time()
     await stack.start_picker("two")
     await stack.serve("one", "two")
     paused = loop.time() - before
     go_on.set()
-    await asked
+    await reader.readuntil(b"\r\n0\r\n\r\n")
+    writer.close()
     outcome = await _only(stack)
     assert outcome.usage == USAGE
     assert outcome.last - outcome.first >= paused * 1e6 / 2

@@ -94,7 +94,7 @@ def _service(pick: Pick) -> Any:
     service.server_uri.uri = "http://picker"
     service.server_uri.cluster = pick.picker
     service.server_uri.timeout.CopyFrom(seconds(pick.timeout_seconds))
-    _ask_again(service.retry_policy)
+    _ask_again(service.retry_policy, pick.timeout_seconds)
     answer = service.authorization_response
     answer.dynamic_metadata_from_headers.patterns.append(_exact(DESTINATION_HEADER))
     answer.allowed_upstream_headers.patterns.append(_exact(PICK_HEADER))
@@ -106,16 +106,17 @@ def _service(pick: Pick) -> Any:
     return service
 
 
-def _ask_again(policy: Any) -> None:
+def _ask_again(policy: Any, timeout_seconds: float) -> None:
     """Asks another picker where one is gone: nothing has happened to the request yet.
 
     What a picker has reserved before it died is let go with its other reservations. A picker that
-    hangs is not asked again: the time is over then.
+    hangs is not asked again: the time is over then, ``timeout_seconds`` after the first question.
     """
     policy.retry_on = "connect-failure,refused-stream,reset"
     policy.num_retries.value = ASKED_AGAIN_MAX
     policy.retry_back_off.base_interval.CopyFrom(seconds(ASK_AGAIN_SECONDS))
-    policy.retry_back_off.max_interval.CopyFrom(seconds(ASK_AGAIN_SECONDS))
+    # Envoy makes of it the time that each attempt has, and two of them wait a few milliseconds.
+    policy.retry_back_off.max_interval.CopyFrom(seconds(timeout_seconds))
     other = policy.retry_host_predicate.add(name="envoy.retry_host_predicates.previous_hosts")
     other.typed_config.CopyFrom(pack(previous_hosts_pb2.PreviousHostsPredicate()))
     policy.host_selection_retry_max_attempts = HOSTS_DRAWN_MAX

@@ -13,6 +13,7 @@ ENDPOINT_TYPE = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignm
 DESTINATION_HEADER = "x-gateway-destination-endpoint"
 PICK_HEADER = "x-inferway-pick"
 SPLICE_HEADER = "x-inferway-splice"
+RESTORE_HEADER = "x-inferway-restore"
 PICKER_HEADER = "x-inferway-picker"
 # What a picker's choice may set on the request to the server, where no client may have set it, and
 # on the answer to the client: "Headers of a choice" in docs/design/contracts.md.

@@ -25,6 +25,7 @@ from inferway.gateway.envoy.names import (
     CLIENT_HEADERS,
     DESTINATION_HEADER,
     PICK_HEADER,
+    RESTORE_HEADER,
     SERVER_HEADERS,
     SPLICE_HEADER,
 )
@@ -100,6 +101,7 @@ def _service(pick: Pick) -> Any:
     answer.allowed_upstream_headers.patterns.append(_exact(PICK_HEADER))
     if pick.splice:
         answer.allowed_upstream_headers.patterns.append(_exact(SPLICE_HEADER))
+        answer.dynamic_metadata_from_headers.patterns.append(_exact(RESTORE_HEADER))
     answer.allowed_upstream_headers.patterns.extend(map(_exact, SERVER_HEADERS))
     answer.allowed_client_headers_on_success.patterns.extend(map(_exact, CLIENT_HEADERS))
     # What a picker answers itself (429, 404, ...) goes to the client with all of its headers.

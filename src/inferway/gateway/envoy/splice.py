@@ -1,5 +1,7 @@
 """Model rewrite without a JSON parser: the picker names byte offsets, Lua cuts the body there.
 
+The same filter puts the client's name back into answers (``restore``).
+
 Switched on only by entries of pools that need it, because Lua has its price on each request.
 """
 
@@ -10,6 +12,7 @@ from google.protobuf import any_pb2
 
 from inferway.gateway.envoy.names import SPLICE_HEADER
 from inferway.gateway.envoy.pack import pack
+from inferway.gateway.envoy.restore import RESTORE_SCRIPT
 
 SPLICE_FILTER = "inferway.splice"
 _SCRIPT_NAME = "splice"
@@ -35,7 +38,7 @@ end
 def splice_filter() -> any_pb2.Any:
     """The filter for the table of filters."""
     message = lua_pb2.Lua()
-    message.source_codes[_SCRIPT_NAME].inline_string = _SCRIPT
+    message.source_codes[_SCRIPT_NAME].inline_string = _SCRIPT + RESTORE_SCRIPT
     return pack(message)
 
 

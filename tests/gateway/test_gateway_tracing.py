@@ -165,9 +165,11 @@ async def traced(protocol: str, module: str = "", **settings: Any) -> AsyncItera
         tracing = Tracing(f"http://{kept.address}{path}", protocol, **settings)
         wanted = gateway(ir.Endpoint(server.host, server.port), ir.Endpoint(socket))
         await made.publish(wanted, options=Options(tracing=tracing))
-        yield Traced(made, server, picker, kept, native=bool(module))
-        picker.stop()
-        server.stop()
+        try:
+            yield Traced(made, server, picker, kept, native=bool(module))
+        finally:
+            picker.stop()
+            server.stop()
 
 
 @pytest.fixture(params=["callout", "native"])

@@ -12,7 +12,7 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 
 from inferway.observe.catalogue import catalogue, families
 from inferway.observe.catalogue_gie import INPUT_TOKENS_BUCKETS
-from inferway.observe.exposition import Exposition
+from inferway.observe.exposition import PIECE_LINES, Exposition
 from inferway.observe.metric import Distribution, Family, Kind, Metric, Rows
 
 PREFIXES = {
@@ -110,6 +110,36 @@ def test_families_choose_names(asked: str, shown: set[Family]) -> None:
 def test_families_refuse_a_word_that_is_none() -> None:
     with pytest.raises(ValueError, match="gei"):
         families("own,gei")
+
+
+class Many:
+    """A metric with buckets and one without, of many models."""
+
+    def read(self) -> Iterator[tuple[str, Rows]]:
+        names = [(f"m-{number}", "t", "f", "0") for number in range(700)]
+        bounds = len(catalogue()["llm_d_epp_request_duration_seconds"].buckets) + 1
+        yield "llm_d_epp_request_total", dict.fromkeys(names, 3)
+        yield (
+            "llm_d_epp_request_duration_seconds",
+            {labels: Distribution([1] * bounds, 7.5) for labels in names},
+        )
+
+
+@pytest.mark.parametrize("openly", [False, True])
+def test_a_long_page_is_written_in_pieces_and_read_as_one(openly: bool) -> None:
+    accept = "application/openmetrics-text; version=1.0.0" * openly
+    shown = Exposition(catalogue(), families("llm-d"), [Many()])
+    pieces = list(shown.pieces(accept)[0])
+    assert max(piece.count(b"\n") for piece in pieces) <= PIECE_LINES + 2
+    text = shown.text(accept)[0]
+    assert text == b"".join(pieces)
+    assert text.count(b"# TYPE") == 2
+    assert text.count(b"# EOF") == openly
+    read = openmetrics_parser if openly else parser
+    families_read = list(read.text_string_to_metric_families(text.decode()))
+    assert len(families_read) == 2
+    for family in families_read:
+        assert len({sample.labels["model_name"] for sample in family.samples}) == 700
 
 
 def test_content_types() -> None:

@@ -1,9 +1,13 @@
-"""A scrape's answer: the figures of all sources under the names of the catalogue."""
+"""A scrape's answer: the figures of all sources under the names of the catalogue.
+
+A page of many series takes a second to write, so that it is written in pieces: between them a
+program does what is more urgent. The rows of one metric are of one moment.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import accumulate, islice
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -16,6 +20,10 @@ from prometheus_client.metrics_core import Metric as Lines
 from prometheus_client.registry import Collector
 
 from inferway.observe.metric import Distribution, Family, Kind, Metric, Rows, Source
+
+# Lines of a piece; a line takes some ten microseconds.
+PIECE_LINES = 256
+_END = b"# EOF\n"
 
 
 class Exposition:
@@ -33,34 +41,53 @@ class Exposition:
 
     def text(self, accept: str = "") -> tuple[bytes, str]:
         """The page and its content type: OpenMetrics if ``accept`` asks for it."""
-        encode, kind = choose_encoder(accept)
-        registry = CollectorRegistry()
-        registry.register(_Page(list(self._lines())))
-        return encode(registry), kind
+        pieces, kind = self.pieces(accept)
+        return b"".join(pieces), kind
 
-    def _lines(self) -> Iterator[Lines]:
+    def pieces(self, accept: str = "") -> tuple[Iterator[bytes], str]:
+        """The same in pieces, some of them empty, that take a few milliseconds each."""
+        encode, kind = choose_encoder(accept)
+        return self._pieces(encode), kind
+
+    def _pieces(self, encode: Callable[[Collector], bytes]) -> Iterator[bytes]:
         found: dict[str, list[Rows]] = {}
         for source in self._sources:
             for name, rows in source.read():
                 found.setdefault(name, []).append(rows)
+                yield b""
         unknown = found.keys() - self._catalogue.keys()
         assert not unknown, f"not in the catalogue: {sorted(unknown)}"
         for metric in self._catalogue.values():
             parts = found.get(metric.name, ())
-            if metric.family in self._families and any(parts):
-                yield _lines(metric, parts)
+            if metric.family not in self._families or not any(parts):
+                continue
+            merged = iter(_merged(parts).items())
+            size = max(1, PIECE_LINES // (len(metric.buckets) + 3))
+            head = True
+            while some := dict(islice(merged, size)):
+                text = encode(_Page(_lines(metric, some))).removesuffix(_END)
+                yield text if head else _without_head(text)
+                head = False
+        yield encode(CollectorRegistry())
 
 
 class _Page(Collector):
-    def __init__(self, lines: list[Lines]) -> None:
+    def __init__(self, lines: Lines) -> None:
         self._lines = lines
 
     def collect(self) -> Iterable[Lines]:
-        return self._lines
+        return (self._lines,)
 
 
-def _lines(metric: Metric, parts: Iterable[Rows]) -> Lines:
-    rows = _merged(parts)
+def _without_head(text: bytes) -> bytes:
+    """What follows the comments, which a page has once for each metric."""
+    at = 0
+    while text.startswith(b"#", at):
+        at = text.index(b"\n", at) + 1
+    return text[at:]
+
+
+def _lines(metric: Metric, rows: Rows) -> Lines:
     if metric.kind is Kind.HISTOGRAM:
         histogram = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
         bounds = [*map(repr, metric.buckets), "+Inf"]

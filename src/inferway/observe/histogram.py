@@ -31,8 +31,8 @@ class Histogram:
         self.counts[0] += count
 
     def read(self) -> Distribution:
-        """What stands there; the counts are shared, not copied."""
-        return Distribution(self.counts, self.sum)
+        """What stands there now."""
+        return Distribution(tuple(self.counts), self.sum)
 
 
 def total(histograms: Iterable[Histogram]) -> Distribution:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from aiohttp import web
@@ -16,7 +17,12 @@ def application(
     """``not_ready`` says what is missing, or nothing."""
 
     async def metrics(request: web.Request) -> web.Response:
-        page, kind = exposition.text(request.headers.get("accept", ""))
+        pieces, kind = exposition.pieces(request.headers.get("accept", ""))
+        page = bytearray()
+        for piece in pieces:
+            page += piece
+            # Requests are answered while a page is written.
+            await asyncio.sleep(0)
         return web.Response(body=page, headers={"Content-Type": kind})
 
     async def healthz(request: web.Request) -> web.Response:

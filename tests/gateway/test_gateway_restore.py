@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from test_gateway_extproc import until, whole_of
 from inferway.base.clock import SystemClock
 from inferway.gateway.translate import ir
 from inferway.picker import flags
+from inferway.picker.restore import ModelRestorer
 from inferway.picker.run import Picker
 from inferway.scheduling.events import Finished
 from inferway.scheduling.policy import CostPolicy
@@ -56,6 +58,13 @@ CHUNK = b'data: {"model":"org/m","choices":[{"text":"\\"model\\":\\"org/m\\""}]}
 LAST = b'data: {"model": "org/m", "usage": %b}\n\ndata: [DONE]\n\n' % json.dumps(USAGE).encode()
 # Clients are told the alias as JSON in ASCII.
 RENAMED = json.dumps(ALIAS).encode()
+# Parts of which texts are made that are almost JSON.
+PARTS = [
+    *(b'"model"', b'"message"', b'"response"', b'"models"', b'"m\\"', b'"m"', b'{"model": "m"'),
+    *(b":", b" ", b",", b"{", b"}", b"[", b"]", b'"', b"\\", b"\n", b"\r", b"data:", b"data: {"),
+]
+DRAWN = random.Random(7)
+ODD = [b"".join(DRAWN.choices(PARTS, k=DRAWN.randint(1, 60))) for _ in range(150)]
 
 
 @dataclass
@@ -70,9 +79,11 @@ class World:
         table = compile_table([Rewrite("r", "", RULES, restore=restore)])
         self.picker.first.set_rewrites(table)
 
-    async def ask(self, model: str = ALIAS, **headers: str) -> HttpAnswer:
+    async def ask(
+        self, model: str = ALIAS, path: str = "/v1/completions", **headers: str
+    ) -> HttpAnswer:
         body = json.dumps({"model": model, "prompt": "x"}).encode()
-        return await request(self.address, body=body, headers=headers)
+        return await request(self.address, path, body=body, headers=headers)
 
     async def told(self, count: int) -> list[Finished]:
         await until(lambda: len(self.events) >= count)
@@ -89,6 +100,8 @@ class World:
             answer(writer, json.dumps(listed).encode(), headers=kind)
         elif b'"stream": true' in asked.body:
             await self._stream(writer)
+        elif asked.path.startswith("/odd/"):
+            await self._odd(ODD[int(asked.path[5:])], asked.headers["accept"], writer)
         elif asked.headers.get("accept-encoding") == "gzip":
             answer(writer, gzip.compress(said), headers={**kind, "content-encoding": "gzip"})
         elif asked.headers.get("accept") == "text/plain":
@@ -96,6 +109,16 @@ class World:
         else:
             assert json.loads(asked.body)["model"] == TARGET
             answer(writer, said, headers=kind)
+
+    async def _odd(self, text: bytes, kind: str, writer: asyncio.StreamWriter) -> None:
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n"
+        writer.write(head.encode())
+        half = len(text) // 2
+        for piece in (text[:half], text[half:]):
+            if piece:
+                writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                await writer.drain()
+        writer.write(b"0\r\n\r\n")
 
     async def _stream(self, writer: asyncio.StreamWriter) -> None:
         head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
@@ -220,3 +243,16 @@ async def test_events_name_it_and_nothing_waits(world: World, request: Any) -> N
     assert whole_of(seen) == wanted.replace(b'"model": "org/m"', b'"model": ' + RENAMED)
     (told,) = await world.told(1)
     assert (told.prompt_tokens, told.completion_tokens) == (7, 3)
+
+
+async def test_every_way_does_the_same_with_odd_text(world: World) -> None:
+    world.rewrite(restore=True)
+    changed = 0
+    for number, text in enumerate(ODD):
+        events = number % 2 == 0
+        kind = "text/event-stream" if events else "application/json"
+        reply = await world.ask(path=f"/odd/{number}", accept=kind)
+        assert reply.status == 200
+        assert reply.body == ModelRestorer(RENAMED, events=events).feed(text), (number, text)
+        changed += reply.body != text
+    assert 5 < changed < len(ODD)

@@ -24,6 +24,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 
+{{/* Whether metrics want a token: what the value says, and where it says nothing, of another picker. */}}
+{{- define "inferencepool.auth" -}}
+{{- $said := .Values.inferenceExtension.monitoring.prometheus.auth.enabled -}}
+{{- if kindIs "bool" $said -}}
+{{- if $said }}true{{ end -}}
+{{- else if not (include "inferencepool.own" .) -}}
+true
+{{- end -}}
+{{- end -}}
+
 {{/* Mistakes that a schema cannot word well. Each ends the rendering with what to type. */}}
 {{- define "inferencepool.check" -}}
 {{- if not .Values.inferencePool.modelServers.matchLabels -}}

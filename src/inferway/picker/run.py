@@ -15,14 +15,14 @@ from typing import Any
 from aiohttp import web
 
 from inferway.base.clock import Clock
-from inferway.base.errors import InferwayError
+from inferway.base.errors import InferwayError, UsageError
 from inferway.cluster import kubeconfig
 from inferway.cluster.client import KubeClient
 from inferway.observe.catalogue import catalogue
 from inferway.observe.exposition import Exposition
 from inferway.observe.metric import Source
 from inferway.observe.otlp import Exporter, tracing_options
-from inferway.picker import admin, feedback, flags, health, routing
+from inferway.picker import admin, feedback, flags, health, metrics_auth, routing
 from inferway.picker.debug import DecisionRing
 from inferway.picker.doorway import PickServer
 from inferway.picker.exchange import finding
@@ -120,7 +120,7 @@ class Picker:
         """
         peers = flags.split(self._options.text("peers"))
         exchanges = bool(peers or (client is not None and own_pod[1]))
-        async with self._listening(exchanges), asyncio.TaskGroup() as tasks:
+        async with self._listening(exchanges, client), asyncio.TaskGroup() as tasks:
             work = [tasks.create_task(self._tick(), name="tick")]
             place = ""
             if self._exporter is not None:
@@ -156,11 +156,12 @@ class Picker:
         self.exchange.close()
 
     @asynccontextmanager
-    async def _listening(self, exchanges: bool) -> AsyncIterator[None]:
+    async def _listening(self, exchanges: bool, client: KubeClient | None) -> AsyncIterator[None]:
         address = self._options.text("bind-address")
         exposition = Exposition(catalogue(), self._families, self.sources())
         app = admin.application(exposition, self.ring, self.not_ready)
         placement_peers.add_route(app, {pool.key: pool.placement.peers for pool in self.pools})
+        self._guard(app, client)
         runner = web.AppRunner(app, access_log=None)
         logs = feedback.server(self.reports)
         checks = health.server(self._health)
@@ -178,11 +179,27 @@ class Picker:
             await checks.stop(0)
             await runner.cleanup()
 
+    def _guard(self, app: web.Application, client: KubeClient | None) -> None:
+        """Closes metrics to those without a token, where a cluster can say whose it is."""
+        o = self._options
+        if not o.flag("metrics-endpoint-auth") or o.text("metrics-client-ca-file"):
+            return
+        if client is not None:
+            metrics_auth.protect(app, metrics_auth.TokenGuard(client, self._clock.monotonic))
+        elif "metrics-endpoint-auth" in o.given:
+            raise UsageError(
+                "INFERWAY0405",
+                "--metrics-endpoint-auth asks a cluster about tokens, and this picker has none",
+                fix="Give --metrics-cert-dir and --metrics-client-ca-file instead.",
+            )
+
     async def _listen(self, address: str, runner: web.AppRunner, logs: Any, checks: Any) -> None:
         """Callout last, because who can reach it may use it."""
         o = self._options
         with _port_of(address):
-            site = web.TCPSite(runner, address, o.number("metrics-port"))
+            context = metrics_auth.tls(o.text("metrics-cert-dir"), o.text("metrics-client-ca-file"))
+            port = o.number("metrics-port")
+            site = web.TCPSite(runner, address, port, ssl_context=context)
             await site.start()
             self.ports["metrics"] = runner.addresses[0][1]
             for name, flag, server in (

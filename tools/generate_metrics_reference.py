@@ -28,8 +28,68 @@ Times, tokens and sizes are those of answers that a server gave well (status bel
 proxies report by access logs, and more than eight answers end at once, a quarter of them is read
 for times and sizes; native proxies report all times and no sizes.
 
+llm-d's gate `enableLegacyMetrics` is understood and changes nothing: `--metric-families` alone says
+which names are shown.
+
 This page is generated: `make reference`.
 """
+# Published names without their prefix, and why nobody can know them here or needs them.
+NOT_SHOWN = (
+    (
+        "`request_streaming_itl_seconds`",
+        (
+            "The picker never sees an answer, and so no time between two of its tokens; "
+            "`request_streaming_tpot_seconds` is their mean."
+        ),
+    ),
+    ("`response_processing_duration_seconds`", "Answers do not pass the picker."),
+    (
+        "`plugin_duration_seconds`",
+        "A decision is timed as a whole: two readings of the clock cost more than most plugins.",
+    ),
+    (
+        "`plugin_data_scope_violations_total`",
+        "Plugins get a snapshot and have no way around it.",
+    ),
+    (
+        (
+            "`flow_control_request_enqueue_duration_seconds`, "
+            "`flow_control_dispatch_cycle_duration_seconds`"
+        ),
+        "Both are microseconds within one event, below the first bound of the published buckets.",
+    ),
+    (
+        (
+            "`flow_control_revocations_*`, `flow_control_reclaim_target`, "
+            "`flow_control_pending_reclaim`, `flow_control_revocation_confirmation_seconds`"
+        ),
+        "What a server works on is never taken back.",
+    ),
+    (
+        (
+            "`request_predicted_tpot_seconds`, `request_*_prediction_duration_seconds`, "
+            "`request_slo_violation_total`, `inference_request_metric`"
+        ),
+        "They are of the sidecar that predicts latency. The cost model predicts the first token.",
+    ),
+    (
+        "`extproc_streams_*`",
+        (
+            "A stream is a request, counted with all others whatever way they come; "
+            "`--enable-grpc-stream-metrics` changes nothing."
+        ),
+    ),
+    ("`encoder_cache_*`", "What encoders have cached is a guess that no answer confirms."),
+    ("`program_aware_*`", "They are of a fairness policy that is not here."),
+    (
+        "`kv_cache_index_*`, `kv_cache_events_*`",
+        "Of our index `inferway_picker_kv_*` and `inferway_picker_prefix_*` say how good it is.",
+    ),
+    (
+        "`datalayer_extract_errors_total`",
+        "A page without a usable value counts in `datalayer_poll_errors_total`.",
+    ),
+)
 TITLES = {
     Family.OWN: "Our own",
     Family.GIE: "As the Gateway API inference extension names them",
@@ -46,6 +106,8 @@ def page() -> str:
     for family, title in TITLES.items():
         found = [metric for metric in metrics if metric.family is family]
         parts.append(f"\n## {title}\n\n{table(found)}")
+    rows = "\n".join(f"| {names} | {why} |" for names, why in NOT_SHOWN)
+    parts.append(f"\n## Published ones that are not here\n\n| metric | why |\n|---|---|\n{rows}\n")
     return "".join(parts)
 
 

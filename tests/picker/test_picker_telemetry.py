@@ -213,3 +213,24 @@ async def test_the_picker_reads_every_metric_of_the_catalogue_and_no_other() -> 
         read = [name for source in picker.sources() for name, _ in source.read()]
     assert set(read) == set(catalogue())
     assert len(read) == len(set(read))
+
+
+def test_what_is_in_flight_and_what_was_predicted() -> None:
+    world = World()
+    # The first decision of a picker is one of those that are explained.
+    pick = world.ask()
+    endpoint = "{pod-1,ns,inferway,,}"
+    seen = world.scrape()
+    (taken,) = world.scheduler.ledger
+    assert seen[f"llm_d_epp_inflight_requests{endpoint}"] == 1
+    assert seen[f"llm_d_epp_inflight_tokens{endpoint}"] == taken.tokens > 0
+    assert seen["llm_d_epp_request_predicted_ttft_seconds_count{m,m}"] == 1
+    (explained,) = json.loads(world.telemetry.ring.as_json())["decisions"]
+    (candidate,) = explained["candidates"]
+    predicted = seen["llm_d_epp_request_predicted_ttft_seconds_sum{m,m}"]
+    assert predicted == pytest.approx(candidate["predicted_ttft_seconds"])
+    world.ask()
+    world.settle(answered(pick))
+    seen = world.scrape()
+    assert seen[f"llm_d_epp_inflight_requests{endpoint}"] == 1
+    assert seen["llm_d_epp_request_predicted_ttft_seconds_count{m,m}"] == 1

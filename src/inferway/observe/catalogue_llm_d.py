@@ -113,6 +113,31 @@ _REQUESTS: tuple[Metric, ...] = (
     ),
 )
 
+_PREDICTED: tuple[Metric, ...] = (
+    _llm_d(
+        "request_predicted_ttft_seconds",
+        _H,
+        ("model_name", "target_model_name"),
+        "Time to first token that the cost model predicts for the chosen server.",
+        LATENCY_BUCKETS,
+        "Of the decisions that are explained, about one of 256; both labels are the server's name.",
+    ),
+)
+
+_INFLIGHT: tuple[Metric, ...] = tuple(
+    _llm_d(
+        f"inflight_{what}",
+        _G,
+        ("endpoint_name", "namespace", "producer_name", "fairness_id", "priority"),
+        text,
+        note="Of all flows and priorities together, whose labels are empty.",
+    )
+    for what, text in (
+        ("requests", "Requests that this picker has on an endpoint."),
+        ("tokens", "Prompt tokens of those requests, without what is expected in the cache."),
+    )
+)
+
 _POOL: tuple[Metric, ...] = (
     *(
         _llm_d(f"{prefix}_{name}", _G, ("name",), f"{text}, {means} of the pool's servers.")
@@ -188,4 +213,4 @@ _SCHEDULING: tuple[Metric, ...] = (
     ),
 )
 
-LLM_D: tuple[Metric, ...] = (*_REQUESTS, *_POOL, *_SCHEDULING)
+LLM_D: tuple[Metric, ...] = (*_REQUESTS, *_PREDICTED, *_POOL, *_INFLIGHT, *_SCHEDULING)

@@ -17,6 +17,9 @@ from inferway.picker.series import Series
 from inferway.picker.telemetry import SECONDS_BUCKETS, Telemetry
 from inferway.scheduling.profile import ProfilePolicy
 
+# Who counts what is in flight, as the published metric names plugins.
+PRODUCER = "inferway"
+
 
 class ScrapeView:
     """What may be asked of the scraper: address, age in seconds or None, errors."""
@@ -88,6 +91,19 @@ class PickerSource:
         yield "inferway_picker_scrape_age_seconds", _labelled(pool, ages)
         polls = {("metrics-data-source",): sum(errors.values())}
         yield "llm_d_epp_datalayer_poll_errors_total", polls
+        c = s.columns
+        for name, column in (("requests", c.in_flight), ("tokens", c.in_flight_tokens)):
+            yield (
+                f"llm_d_epp_inflight_{name}",
+                {
+                    (c.name[slot], self._key.namespace, PRODUCER, "", ""): column[slot]
+                    for slot in c.live
+                },
+            )
+        yield (
+            "llm_d_epp_request_predicted_ttft_seconds",
+            {(model, model): found.read() for model, found in t.predicted_ttft.items()},
+        )
 
     def _decisions(self) -> Iterator[tuple[str, Rows]]:
         t = self._telemetry

@@ -13,6 +13,7 @@ from operator import sub
 from inferway.observe.catalogue_gie import (
     HIT_BYTES_BUCKETS,
     HIT_RATIO_BUCKETS,
+    LATENCY_BUCKETS,
     SCHEDULING_BUCKETS,
 )
 from inferway.observe.catalogue_own import DECISION_BUCKETS
@@ -69,6 +70,9 @@ class Telemetry:
         self.rewrites: Counter[tuple[str, str, str]] = Counter()
         # (model, stages that other servers do) -> decisions.
         self.stages: Counter[tuple[str, str]] = Counter()
+        # Model -> times to first token, as explained decisions predict them. Only models that a
+        # server has are decided about.
+        self.predicted_ttft: dict[str, Histogram] = {}
         # Prompt tokens that the prefix index expected in caches.
         self.predicted_tokens = 0.0
         self.usages = 0
@@ -148,6 +152,12 @@ class Telemetry:
     def explained(self, pick: str, request_id: bytes, explanation: Explanation) -> None:
         """One decision to keep for people."""
         self.ring.add(pick, request_id, explanation)
+        for one in explanation.candidates:
+            if one["endpoint"] == explanation.chosen[0]:
+                predicted = self.predicted_ttft.setdefault(
+                    explanation.model, Histogram(LATENCY_BUCKETS)
+                )
+                predicted.add((one["predicted_ttft_seconds"],))
 
     def rewritten(self, rewrite: str, model: str, target: str) -> None:
         """One request that a rewrite's rule has decided about."""

@@ -80,6 +80,7 @@ manifests: $(VENV)/.dev build/tools/helm
 
 reference: $(VENV)/.dev
 	$(BIN)/python tools/generate_cli_reference.py
+	$(BIN)/python tools/generate_picker_flags.py
 	$(BIN)/python tools/generate_plugin_reference.py
 	$(BIN)/python tools/generate_metrics_reference.py
 	$(BIN)/python tools/generate_requests_reference.py

@@ -204,6 +204,24 @@ def test_a_configuration_may_name_the_file_of_servers() -> None:
     assert caught.value.code == "INFERWAY0404"
 
 
+def test_thresholds_from_the_environment() -> None:
+    text = "{apiVersion: inference.networking.x-k8s.io/v1alpha1, kind: EndpointPickerConfig%s}"
+    env = {"SD_QUEUE_DEPTH_THRESHOLD": "7", "SD_METRICS_STALENESS_THRESHOLD": "1s"}
+    argv = ["--pool-name=p", "--config-text"]
+    loaded = config_file.configuration(flags.parse([*argv, text % ""], env))
+    assert loaded is not None
+    seen = loaded.flow.detector.parameters
+    assert (seen["queueDepthThreshold"], seen["kvCacheUtilThreshold"]) == (7, 0.8)
+    # What the configuration says counts.
+    own = text % ", saturationDetector: {queueDepthThreshold: 3}"
+    loaded = config_file.configuration(flags.parse([*argv, own], env))
+    assert loaded is not None
+    assert loaded.flow.detector.parameters["queueDepthThreshold"] == 3
+    with pytest.raises(UsageError) as caught:
+        flags.parse(["--pool-name=p"], {"SD_KV_CACHE_UTIL_THRESHOLD": "most"})
+    assert "SD_KV_CACHE_UTIL_THRESHOLD" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("argv", "level"),
     [

@@ -55,6 +55,8 @@ def configuration(options: Options) -> Loaded | None:
     place, document, places = _document(options)
     if document is None:
         return None
+    if options.saturation and isinstance(document, dict) and _names_no_detector(document):
+        document = {**document, "saturationDetector": dict(options.saturation)}
     return load(
         document,
         plugin_types(),
@@ -62,6 +64,12 @@ def configuration(options: Options) -> Loaded | None:
         about=place,
         places=places,
     )
+
+
+def _names_no_detector(document: Mapping[str, Any]) -> bool:
+    flow_control = document.get("flowControl")
+    inner = isinstance(flow_control, dict) and "saturationDetector" in flow_control
+    return not inner and "saturationDetector" not in document
 
 
 def with_discovery(options: Options, env: Mapping[str, str]) -> Options:

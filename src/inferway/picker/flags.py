@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from inferway.base import durations, quantities
@@ -30,6 +30,18 @@ _ZAP_LEVELS = {
     "panic": logging.CRITICAL,
 }
 _BOOLEANS = {"true": "true", "1": "true", "t": "true", "false": "false", "0": "false", "f": "false"}
+
+
+def _duration(text: str) -> str:
+    durations.parse_go(text)
+    return text
+
+
+_THRESHOLDS: dict[str, tuple[str, Callable[[str], int | float | str], str]] = {
+    "SD_QUEUE_DEPTH_THRESHOLD": ("queueDepthThreshold", int, "5"),
+    "SD_KV_CACHE_UTIL_THRESHOLD": ("kvCacheUtilThreshold", float, "0.8"),
+    "SD_METRICS_STALENESS_THRESHOLD": ("metricsStalenessThreshold", _duration, "200ms"),
+}
 # A metric, or one with labels that must be equal.
 _SPEC = re.compile(r"[^{}\s]+(?:\{[^{}]*\})?")
 _METRICS = frozenset(f.name for f in FLAGS if f.name.endswith("-metric"))
@@ -46,6 +58,8 @@ class Options:
     pools: tuple[PoolSpec, ...]
     given: frozenset[str] = frozenset()
     without_effect: Mapping[str, str] = field(default_factory=dict)
+    # ``saturationDetector`` of a configuration that has none, from the environment.
+    saturation: Mapping[str, int | float | str] = field(default_factory=dict)
 
     def text(self, name: str) -> str:
         return self.values[name]
@@ -103,7 +117,21 @@ def parse(argv: Sequence[str], env: Mapping[str, str]) -> Options:
     if not pools and not (values["config-file"] or values["config-text"]):
         raise missing_pool()
     unused = {name: known[name].without for name in given if known[name].without}
-    return Options(values, pools, frozenset(given), unused)
+    return Options(values, pools, frozenset(given), unused, _saturation(env))
+
+
+def _saturation(env: Mapping[str, str]) -> dict[str, int | float | str]:
+    """Thresholds that v1.1 takes from the environment."""
+    found: dict[str, int | float | str] = {}
+    for name, (key, read, example) in _THRESHOLDS.items():
+        if text := env.get(name):
+            try:
+                found[key] = read(text)
+            except ValueError:
+                raise UsageError(
+                    "INFERWAY0403", f"{name}: {text!r} can not be read", fix=f"{name}={example}"
+                ) from None
+    return found
 
 
 def with_file(

@@ -12,6 +12,7 @@ from typing import Any
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.load_balancing_policies.least_request.v3 import least_request_pb2
 from envoy.extensions.load_balancing_policies.override_host.v3 import override_host_pb2
+from envoy.extensions.load_balancing_policies.round_robin.v3 import round_robin_pb2
 from envoy.extensions.load_balancing_policies.subset.v3 import subset_pb2
 
 from inferway.gateway.envoy.names import DESTINATION_HEADER, NATIVE_NAMESPACE, PICK_NAMESPACE
@@ -24,6 +25,9 @@ _PREFIX = "envoy.load_balancing_policies."
 
 def load_balancing(cluster: Cluster) -> Any:
     """The policy of a cluster."""
+    if cluster.kind is ClusterKind.PICKER:
+        # One that is gone has least requests of all; in turn, the second attempt is at another.
+        return _policy("round_robin", round_robin_pb2.RoundRobin())
     if cluster.kind is not ClusterKind.POOL:
         return _policy("least_request", least_request_pb2.LeastRequest())
     message = override_host_pb2.OverrideHost()

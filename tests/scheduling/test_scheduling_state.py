@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -9,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferway.scheduling import prefix
-from inferway.scheduling.lora import LOAD_SECONDS_PRIOR, LoraState
+from inferway.scheduling.lora import (
+    IN_PLACE,
+    LOAD_SECONDS_MIN,
+    LOAD_SECONDS_PRIOR,
+    LOADS_AGAIN,
+    LOADS_FIRST,
+    WAITS,
+    LoraState,
+)
 from inferway.scheduling.prefix import ENDS, PrefixIndex, block_seed, boundaries, cut
 from inferway.scheduling.rates import (
     PREFILL_SECONDS_PER_TOKEN_PRIOR,
@@ -190,13 +199,70 @@ def test_adapter_waits() -> None:
     assert lora.wait_seconds(0, "b", service) == LOAD_SECONDS_PRIOR
     lora.reserve(0, "b")
     assert lora.wait_seconds(0, "b", service) == 0.0
-    # Both places are busy: someone must end first, and both adapters move.
-    assert lora.wait_seconds(0, "c", service) == 2 * LOAD_SECONDS_PRIOR + service / 2
+    # Both places are in use, by one request each: the first use to end makes room.
+    held = service * (math.e - 1.0)
+    assert lora.wait_seconds(0, "c", service) == pytest.approx(LOAD_SECONDS_PRIOR + held / 2)
     lora.observe(0, 2, frozenset(), frozenset())
     lora.release(0, "b")
-    # Both are idle: one is evicted and will be loaded again.
-    assert lora.wait_seconds(0, "c", service) == 2 * LOAD_SECONDS_PRIOR
+    # Both are idle: one is evicted.
+    assert lora.wait_seconds(0, "c", service) == LOAD_SECONDS_PRIOR
     assert lora.wait_seconds(0, "a", service) == 0.0
-    for _ in range(50):
-        lora.learn_load(1.0)
+
+
+def test_adapters_stand_in_line() -> None:
+    lora = LoraState()
+    lora.observe(0, 1, frozenset(), frozenset())
+    for adapter in ("a", "a", "b"):
+        lora.reserve(0, adapter)
+    # The place is held by two requests, and c comes after b.
+    held = 4.0 * (math.e**2 - 1.0) / 2
+    assert lora.wait_seconds(0, "a", 4.0) == 0.0
+    assert lora.wait_seconds(0, "b", 4.0) == pytest.approx(LOAD_SECONDS_PRIOR + held)
+    assert lora.wait_seconds(0, "c", 4.0) == pytest.approx(LOAD_SECONDS_PRIOR + 2 * held)
+    assert lora.finds(0, "b") == WAITS
+    assert lora.blocked(0) == 1
+    lora.release(0, "a")
+    lora.release(0, "a")
+    assert lora.wait_seconds(0, "b", 4.0) == 0.0
+    assert lora.blocked(0) == 0
+    # The server says who really has the place.
+    lora.reserve(0, "c")
+    lora.observe(0, 1, frozenset({"c"}), frozenset({"b"}))
+    assert lora.wait_seconds(0, "c", 4.0) == 0.0
+    assert lora.finds(0, "b") == WAITS
+
+
+def test_a_place_costs_others_more_the_fewer_are_left() -> None:
+    lora = LoraState()
+    lora.observe(0, 2, frozenset(), frozenset())
+    harms = [lora.harm_seconds(0, "z", 4.0, requests=0.0)]
+    for adapter in ("a", "b"):
+        lora.reserve(0, adapter)
+        harms.append(lora.harm_seconds(0, "z", 4.0, requests=0.0))
+    assert harms == sorted(harms)
+    # Erlang's loss formula: 1/5 with one of two places in use on average.
+    assert harms[0] == pytest.approx(4.0 * (math.e - 1.0) / 5)
+    # Who has its place takes none; a load stops everybody there.
+    assert lora.harm_seconds(0, "a", 4.0, requests=3.0) == 0.0
+    stopped = lora.harm_seconds(0, "z", 4.0, requests=3.0) - harms[2]
+    assert stopped == pytest.approx(3.0 * LOAD_SECONDS_PRIOR)
+
+
+def test_loads_and_loads_once_more_are_learned_apart() -> None:
+    lora = LoraState()
+    lora.observe(0, 1, frozenset(), frozenset())
+    assert lora.finds(0, "a") == LOADS_FIRST
+    for adapter in ("a", "b"):
+        lora.reserve(0, adapter)
+        lora.release(0, adapter)
+    assert lora.finds(0, "a") == LOADS_AGAIN
+    assert lora.finds(0, "b") == IN_PLACE
+    for _ in range(100):
+        lora.learn_load(1.0, LOADS_FIRST)
+        lora.learn_load(-5.0, LOADS_AGAIN)
+        # What waited for a place says nothing of loads.
+        lora.learn_load(30.0, WAITS)
     assert lora.load_seconds == pytest.approx(1.0, abs=0.01)
+    assert lora.reload_seconds == pytest.approx(LOAD_SECONDS_MIN, rel=0.01)
+    assert lora.wait_seconds(0, "a", 4.0) == lora.reload_seconds
+    assert lora.wait_seconds(0, "c", 4.0) == lora.load_seconds

@@ -84,6 +84,7 @@ def costs(
     placed, rooms, used = c.placed_tokens, c.kv_room_tokens, c.kv_used_tokens
     pressure = snapshot.usual.pressure(len(c.live))
     cached = matched.get
+    lora = snapshot.lora
     result = []
     for slot in slots:
         per_token = per_tokens[slot]
@@ -106,7 +107,8 @@ def costs(
         if batch:
             cost += batch * (DECODE_SHARE * prefill + growth)
         if adapter:
-            cost += snapshot.lora.wait_seconds(slot, request.model, service)
+            cost += lora.wait_seconds(slot, request.model, service)
+            cost += lora.harm_seconds(slot, request.model, service, batch)
         result.append(cost)
     return result
 
@@ -177,6 +179,10 @@ def parts(
     work = uncached * per_token
     batch = c.in_flight[slot] + foreign_requests(c, slot, now)
     growth = snapshot.rates.step_growth_seconds() * expected_output(request, snapshot)
+    harm = batch * (DECODE_SHARE * work + growth)
+    if request.model in snapshot.models.parents:
+        service = snapshot.usual.service_seconds
+        harm += snapshot.lora.harm_seconds(slot, request.model, service, batch)
     return CostParts(
         uncached_tokens=uncached,
         backlog_tokens=backlog_tokens(c, slot, now),
@@ -184,7 +190,7 @@ def parts(
         prefill_seconds=work,
         adapter_seconds=adapter_seconds,
         wait_seconds=wait,
-        harm_seconds=batch * (DECODE_SHARE * work + growth),
+        harm_seconds=harm,
         later_seconds=snapshot.usual.pressure(len(c.live)) * work * (wait + 0.5 * work),
         cost=costs(request, snapshot, [slot], {slot: matched_bytes}, now)[0],
     )

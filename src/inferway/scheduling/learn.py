@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from inferway.scheduling.events import Finished
-from inferway.scheduling.lora import LoraState
+from inferway.scheduling.lora import IN_PLACE, LoraState
 from inferway.scheduling.rates import Rates
 from inferway.scheduling.reservation import Reservation
 from inferway.scheduling.snapshot import Usual
@@ -46,8 +46,8 @@ def from_answer(learners: Learners, taken: Reservation, event: Finished) -> None
     ahead = taken.backlog_tokens + computed
     if taken.stream and event.first_byte_seconds is not None:
         first = event.first_byte_seconds
-        if taken.loads_adapter:
-            learners.lora.learn_load(first - ahead * per_token - step)
+        if taken.found != IN_PLACE:
+            learners.lora.learn_load(first - ahead * per_token - step, taken.found)
         elif ahead >= PREFILL_TOKENS_MIN:
             rates.learn_error(ahead * per_token + step, first)
             rates.learn_prefill(slot, ahead, first - min(step, first / 2))
@@ -55,7 +55,7 @@ def from_answer(learners: Learners, taken: Reservation, event: Finished) -> None
             seconds = (total - first) / (event.completion_tokens - 1)
             rates.learn_step(slot, taken.in_flight + 1, seconds)
         return
-    if taken.loads_adapter:
+    if taken.found != IN_PLACE:
         return
     if event.completion_tokens >= STEP_TOKENS_MIN:
         decode = total - ahead * per_token

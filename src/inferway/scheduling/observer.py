@@ -39,10 +39,13 @@ def answered(c: Columns, taken: Reservation, event: Finished, now: float) -> Non
         c.backlog_at[slot] = now
 
 
-def scraped(c: Columns, slot: int, scrape: Scrape, now: float) -> None:
-    """A server has told its queue and its cache; the columns hold the books of this moment."""
+def scraped(c: Columns, slot: int, scrape: Scrape, blocked: int, now: float) -> None:
+    """A server has told its queue and its cache; the columns hold the books of this moment.
+
+    ``blocked`` of ours wait there for a place for their adapter, and others pass them.
+    """
     model = backlog_tokens(c, slot, now)
-    waiting = int(scrape.waiting)
+    waiting = max(int(scrape.waiting) - blocked, 0)
     # Those that the server has not seen yet, or that have ended and were not reported.
     unseen = max(c.in_flight[slot] - waiting - int(scrape.running), 0)
     low = 0.0 if c.foreign[slot] > 0 else _newest(c, slot, waiting)

@@ -31,7 +31,7 @@ from inferway.scheduling.events import (
 )
 from inferway.scheduling.explaining import explanation
 from inferway.scheduling.kvcache import KvCaches
-from inferway.scheduling.lora import LoraState
+from inferway.scheduling.lora import IN_PLACE, LoraState
 from inferway.scheduling.precision import Precision
 from inferway.scheduling.prefix import ENDS, Blocks, PrefixIndex
 from inferway.scheduling.rates import Rates
@@ -164,8 +164,8 @@ class PoolScheduler:
         c.in_flight_then[slot] = c.in_flight[slot]
         c.foreign[slot] = max(0.0, scrape.waiting + scrape.running - c.in_flight[slot])
         c.suspect_until[slot] = 0.0
-        observer.scraped(c, slot, scrape, now)
         self.lora.observe(slot, scrape.max_loras, scrape.running_adapters, scrape.waiting_adapters)
+        observer.scraped(c, slot, scrape, self.lora.blocked(slot), now)
         if scrape.kv_tokens > 0:
             ratio = self.ratios.bytes_per_token("")
             self.prefixes.set_capacity(slot, int(scrape.kv_tokens * ratio * KV_SHARE_FOR_PREFIXES))
@@ -397,7 +397,7 @@ class PoolScheduler:
                 now + (LEAK_SECONDS if self._heard else UNHEARD_SECONDS),
                 proxy,
                 stream,
-                adapter != "" and not self.lora.is_resident(slot, adapter),
+                self.lora.finds(slot, adapter) if adapter else IN_PLACE,
                 position,
                 output,
             )

@@ -23,7 +23,8 @@ class Reservation(msgspec.Struct, gc=False):
     deadline: float
     proxy: str
     stream: bool
-    loads_adapter: bool = False
+    # What it found of its adapter: a word of ``lora``.
+    found: int = 0
     # The endpoint's placed tokens with this request's own.
     position: float = 0.0
     # Estimated output, where the policy counts it as load.

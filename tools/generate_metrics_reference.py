@@ -72,13 +72,6 @@ NOT_SHOWN = (
         ),
         "They are of the sidecar that predicts latency. The cost model predicts the first token.",
     ),
-    (
-        "`extproc_streams_*`",
-        (
-            "A stream is a request, counted with all others whatever way they come; "
-            "`--enable-grpc-stream-metrics` changes nothing."
-        ),
-    ),
     ("`encoder_cache_*`", "What encoders have cached is a guess that no answer confirms."),
     ("`program_aware_*`", "They are of a fairness policy that is not here."),
     (

@@ -279,6 +279,43 @@ def test_a_version_of_tls_that_can_not_be_held_is_refused() -> None:
             serving.serving_options(options)
 
 
+async def test_streams_are_counted_where_a_flag_asks_for_it() -> None:
+    def read(picker: Picker) -> dict[str, Any]:
+        sources = picker.sources()
+        found = {name: rows for source in sources for name, rows in source.read()}
+        return {name: rows for name, rows in found.items() if "extproc" in name}
+
+    async with FakeServer([BASE]).serving() as server, picking(server.address) as picker:
+        assert read(picker) == {}
+    extra = (PLAIN, "--enable-grpc-stream-metrics")
+    async with (
+        FakeServer([BASE]).serving() as server,
+        picking(server.address, extra=extra) as picker,
+    ):
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{picker.ports['grpc']}") as channel:
+            call = process(channel)
+            await call.write(headers({":method": "GET", ":path": "/x"}, end=True))
+            await call.read()
+            assert read(picker)["llm_d_epp_extproc_streams_inflight"] == {(): 1}
+            await call.done_writing()
+            assert await call.code() == grpc.StatusCode.OK
+            picker.pool.synced = False
+            call = process(channel)
+            await call.write(headers({":method": "GET", ":path": "/x"}, end=True))
+            assert await call.code() == grpc.StatusCode.UNAVAILABLE
+            call = process(channel)
+            await call.write(headers())
+            await until(lambda: picker.ext_proc.streams == 1)
+            call.cancel()
+            await until(lambda: picker.ext_proc.streams == 0)
+        seen = read(picker)
+    assert seen["llm_d_epp_extproc_streams_inflight"] == {(): 0}
+    ended = seen["llm_d_epp_extproc_streams_total"]
+    assert ended == {("OK",): 2, ("Unavailable",): 1}
+    durations = seen["llm_d_epp_extproc_stream_duration_seconds"]
+    assert {code: sum(row.counts) for code, row in durations.items()} == ended
+
+
 async def test_a_stream_may_say_which_pool_it_means() -> None:
     targets: list[bytes] = []
 

@@ -138,6 +138,24 @@ _INFLIGHT: tuple[Metric, ...] = tuple(
     )
 )
 
+_STREAMS: tuple[Metric, ...] = (
+    _llm_d("extproc_streams_inflight", _G, (), "Streams of ext_proc that are open."),
+    _llm_d(
+        "extproc_streams_total",
+        _C,
+        ("code",),
+        "Streams of ext_proc that have ended; OK: the proxy ended it.",
+    ),
+    _llm_d(
+        "extproc_stream_duration_seconds",
+        _H,
+        ("code",),
+        "How long streams of ext_proc were open.",
+        LATENCY_BUCKETS,
+        "All three need `--enable-grpc-stream-metrics`.",
+    ),
+)
+
 _POOL: tuple[Metric, ...] = (
     *(
         _llm_d(f"{prefix}_{name}", _G, ("name",), f"{text}, {means} of the pool's servers.")
@@ -213,4 +231,4 @@ _SCHEDULING: tuple[Metric, ...] = (
     ),
 )
 
-LLM_D: tuple[Metric, ...] = (*_REQUESTS, *_PREDICTED, *_POOL, *_INFLIGHT, *_SCHEDULING)
+LLM_D: tuple[Metric, ...] = (*_REQUESTS, *_PREDICTED, *_POOL, *_INFLIGHT, *_STREAMS, *_SCHEDULING)

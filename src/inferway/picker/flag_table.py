@@ -160,7 +160,6 @@ METRICS = (
         "false",
         "Metrics of ext_proc streams.",
         LLM_D,
-        "requests are counted, whatever way they come",
     ),
     Flag("metric-families", "text", "own,gie,llm-d", "Published names to show: own, gie, llm-d."),
     Flag("enable-pprof", "bool", "true", "Go's profiler.", BOTH, _GO_PROFILE),

@@ -98,7 +98,8 @@ class Picker:
     def sources(self) -> list[Source]:
         """All figures that metrics are made of."""
         pools = [source for pool in self.pools for source in pool.sources()]
-        return [*pools, ProcessSource(self.reports, self._exporter)]
+        streams = () if self.ext_proc.counts is None else (self.ext_proc.counts,)
+        return [*pools, *streams, ProcessSource(self.reports, self._exporter)]
 
     def not_ready(self) -> str:
         """What is missing, or nothing."""

@@ -15,6 +15,7 @@ import grpc.aio
 from envoy.service.ext_proc.v3 import external_processor_pb2 as ext_proc
 
 from inferway.picker.extproc.certificates import CertificateFolder, credentials
+from inferway.picker.extproc.counts import StreamCounts
 from inferway.picker.extproc.machine import ExtProcMachine, Settings
 from inferway.picker.extproc.room import Room
 from inferway.picker.extproc.stream import Asker, ExtProcStream
@@ -44,6 +45,7 @@ class ServingOptions:
     receive_bytes_max: int = MESSAGE_BYTES_MAX
     send_bytes_max: int = MESSAGE_BYTES_MAX
     streams_max: int = STREAMS_MAX
+    counted: bool = False
 
 
 class ExtProcServer:
@@ -68,6 +70,7 @@ class ExtProcServer:
         self._options = options
         self.room = Room(BODIES_BYTES_MAX)
         self.streams = 0
+        self.counts = StreamCounts() if options.counted else None
         self._group: asyncio.TaskGroup | None = None
         self._server: Any = None
 
@@ -124,9 +127,10 @@ class ExtProcServer:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the picker is starting")
             return
         machine = ExtProcMachine(self._settings(context), self.room)
+        stream = ExtProcStream(machine, self._ask, self.settle, context, self._group)
         self.streams += 1
         try:
-            await ExtProcStream(machine, self._ask, self.settle, context, self._group).run()
+            await (stream.run() if self.counts is None else _counted(stream, self.counts))
         finally:
             self.streams -= 1
 
@@ -137,3 +141,20 @@ class ExtProcServer:
                     # An unknown pool is refused by the service in words.
                     return self._pools.get(value) or Settings(value)
         return self._first
+
+
+async def _counted(stream: ExtProcStream, counts: StreamCounts) -> None:
+    time = asyncio.get_running_loop().time
+    # Cancelled with the picker, if nothing else is said. A proxy that resets a stream and one that
+    # has read it to its end look alike to gRPC for Python.
+    began, code = time(), "Canceled"
+    counts.open += 1
+    try:
+        await stream.run()
+        code = "OK"
+    except grpc.aio.AbortError:
+        code = "Unavailable"
+        raise
+    finally:
+        counts.open -= 1
+        counts.ended(code, time() - began)

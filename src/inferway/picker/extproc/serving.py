@@ -33,6 +33,7 @@ def serving_options(options: Options) -> ServingOptions:
         cert_path=options.text("cert-path"),
         receive_bytes_max=_size(options.text("grpc-max-recv-msg-size")),
         send_bytes_max=_size(options.text("grpc-max-send-msg-size")),
+        counted=options.flag("enable-grpc-stream-metrics"),
     )
 
 

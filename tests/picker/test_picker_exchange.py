@@ -16,7 +16,8 @@ from inferway.picker.exchange.pump import Exchange
 from inferway.picker.machine import Callout
 from inferway.picker.replies import Chosen
 from inferway.picker.run import Picker
-from inferway.scheduling.events import Finished
+from inferway.scheduling import accounting
+from inferway.scheduling.events import Finished, Tick
 from inferway.scheduling.policy import CostPolicy
 
 DEADLINE_SECONDS = 5.0
@@ -125,6 +126,25 @@ async def test_one_that_joins_hears_what_is_open(monkeypatch: pytest.MonkeyPatch
             assert one.scheduler.in_flight()[x.address] == 3
             one.exchange.close()
             await until(lambda: other.scheduler.in_flight()[x.address] == 0)
+
+
+async def test_a_picker_that_dies_may_take_reports_of_others_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(accounting, "DOUBT_SECONDS", 0.0)
+    async with (
+        FakeServer([{"id": "m"}]).serving() as x,
+        picker("aaaa", "127.0.0.1:1", x.address) as one,
+    ):
+        async with picker("bbbb", f"127.0.0.1:{one.exchange.port}", x.address) as other:
+            one.exchange.set_peers([f"127.0.0.1:{other.exchange.port}"])
+            await until(lambda: one.exchange.heard.connected == 1)
+            choose(one)
+            one.settle(Tick())
+            assert one.scheduler.in_flight()[x.address] == 1
+        await until(lambda: one.exchange.heard.connected == 0)
+        one.settle(Tick())
+        assert one.scheduler.in_flight()[x.address] == 0
 
 
 async def test_strangers_are_sent_away() -> None:

@@ -336,3 +336,17 @@ async def test_two_pools_of_one_process_keep_apart() -> None:
             assert [sum(p.scheduler.in_flight().values()) for p in picker.pools] == [1, 0]
             stop.set()
             await work
+
+
+async def test_a_picker_that_knows_nothing_yet_hangs_up() -> None:
+    async with FakeServer([BASE]).serving() as server, picker_for(server.address) as picker:
+        picker.pool.synced = False
+        for words in (b"GET /pick/ns/p/v1/models HTTP/1.1\r\nhost: x\r\n\r\n", b"IWPICK1\n"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", picker.ports["pick"])
+            writer.write(words)
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+                    await reader.readexactly(1)
+            writer.close()
+        picker.pool.synced = True
+        assert (await ask(picker, {"model": "m", "prompt": "x"}))[0] == 200

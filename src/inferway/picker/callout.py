@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 from inferway.picker import answers
@@ -63,6 +63,11 @@ class CalloutProtocol(asyncio.Protocol):
     def open(self) -> int:
         """Whether a question waits; how requests end is told elsewhere."""
         return int(self._held)
+
+    @property
+    def picks(self) -> Iterable[str]:
+        """Ends are told by access logs."""
+        return ()
 
     def close_when_idle(self) -> None:
         """Closes, after the answer that is under way."""

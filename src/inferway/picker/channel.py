@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import cast
 
@@ -101,6 +101,11 @@ class ChannelProtocol(asyncio.Protocol):
     def open(self) -> int:
         """Questions and requests that have not ended."""
         return len(self._picks)
+
+    @property
+    def picks(self) -> Iterable[str]:
+        """What was chosen and has not ended."""
+        return filter(None, self._picks.values())
 
     def close_when_idle(self) -> None:
         """Lets the other end look for another picker; what is held here fails over to its mode."""

@@ -8,7 +8,7 @@ of a proxy is gone for a while, so is the proxy.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import cast
 
@@ -43,6 +43,10 @@ class Doorway(asyncio.Protocol):
         if transport is None:
             return
         self._server.left(self)
+        if not self._server.ready():
+            # The proxy asks another picker, or does as the pool's failure mode says.
+            transport.abort()
+            return
         native = data.startswith(GREETING[: len(data)])
         chosen = (ChannelProtocol if native else CalloutProtocol)(self._server)
         transport.set_protocol(chosen)
@@ -54,6 +58,11 @@ class Doorway(asyncio.Protocol):
         """Nothing was asked."""
         return 0
 
+    @property
+    def picks(self) -> Iterable[str]:
+        """Nothing was chosen."""
+        return ()
+
     def close_when_idle(self) -> None:
         """Nothing is under way."""
         if self._transport is not None:
@@ -61,9 +70,19 @@ class Doorway(asyncio.Protocol):
 
 
 class PickServer:
-    """Listens; ``settle`` is told what the connections say about requests."""
+    """Listens; ``settle`` is told what the connections say about requests.
 
-    def __init__(self, service: Answers, settle: Callable[[Event], None]) -> None:
+    While it is not ``ready`` it hangs up on whoever asks: a picker that has just started knows
+    nothing of its pools, and others may.
+    """
+
+    def __init__(
+        self,
+        service: Answers,
+        settle: Callable[[Event], None],
+        ready: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.ready = ready
         self.service = service
         self.settle = settle
         self.draining = False
@@ -111,6 +130,10 @@ class PickServer:
         """A connection is gone."""
         self._connections.discard(connection)
         self._proxies.closed(proxy)
+
+    def picks(self) -> set[str]:
+        """Choices whose end is told over a connection that is here."""
+        return {pick for one in self._connections for pick in one.picks}
 
     async def idle(self, seconds: float) -> None:
         """Waits until nothing is open that this picker was asked for, or the time is over."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from inferway.picker.machine import Callout, Malformed
@@ -40,6 +40,11 @@ class Connection(Protocol):
     def open(self) -> int:
         """Questions without an answer, and answers whose request has not ended as far as it is
         told here."""
+        ...
+
+    @property
+    def picks(self) -> Iterable[str]:
+        """Choices whose end will be told over this connection, or the connection ends."""
         ...
 
     def close_when_idle(self) -> None:

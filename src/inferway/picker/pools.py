@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from inferway.base.clock import Clock
@@ -25,6 +25,7 @@ from inferway.picker.endpoint_file import FileWatcher
 from inferway.picker.engines import with_settings
 from inferway.picker.exchange.announcing import announcing
 from inferway.picker.exchange.pump import Exchange
+from inferway.picker.extproc.stream import PROXY as EXT_PROC
 from inferway.picker.flags import Options
 from inferway.picker.flow import FlowGate
 from inferway.picker.flow_metrics import FlowSource
@@ -45,8 +46,8 @@ from inferway.picker.tracing import Tracing
 from inferway.picker.watch import PoolWatcher, SelectorWatcher
 from inferway.scheduling.announced import PICKER, Announced
 from inferway.scheduling.decision import Policy
-from inferway.scheduling.events import BlockEvent, Event, Finished
-from inferway.scheduling.pool import PoolScheduler
+from inferway.scheduling.events import BlockEvent, Doubted, Event, Finished
+from inferway.scheduling.pool import PREFILL, PoolScheduler
 from inferway.scheduling.rewrite import RewriteTable
 from inferway.scheduling.snapshot import Endpoint
 
@@ -188,6 +189,17 @@ class PickedPool:
         self.scheduler.announce = (
             None if exchange is None else announcing(exchange, str(self.key), self.scheduler)
         )
+
+    def doubt_unreported(self, told_here: Set[str]) -> None:
+        """Another picker is gone, and with it perhaps the reports of own requests.
+
+        ``told_here`` are choices whose end comes another way than by access logs.
+        """
+        now = self._clock.monotonic()
+        for one in list(self.scheduler.ledger):
+            own = not one.proxy.startswith(PICKER) and one.proxy != EXT_PROC
+            if own and one.pick not in told_here and not one.pick.endswith(PREFILL):
+                self.scheduler.settle(Doubted(one.pick), now)
 
     def meet(self, exchange: Exchange) -> None:
         """There are other pickers: ends are of interest to them, and theirs come here."""

@@ -77,14 +77,16 @@ class Picker:
             first.settle if len(self.pools) == 1 else partial(routing.settle, self.pools)
         )
         self.reports = feedback.FeedbackService(self.settle)
-        self.callout = PickServer(self.service, self.settle)
+        self.callout = PickServer(
+            self.service, self.settle, lambda: any(pool.runtime.synced for pool in self.pools)
+        )
         self._health = health.HealthService(lambda: not self.not_ready())
         policies = {f"{p.key.namespace}/{p.key.name}": p.scheduler.policy for p in self.pools}
         self.ext_proc = serving.server(
             options, policies, self.service.answer, self.settle, self._health
         )
         pools: dict[str, ExchangedPool] = {str(pool.key): pool for pool in self.pools}
-        self.exchange = Exchange(identity, pools, self.settle, clock)
+        self.exchange = Exchange(identity, pools, self.settle, clock, self._picker_lost)
         self._exporter: Exporter | None = None
         self.ports: dict[str, int] = {}
         self._draining = False
@@ -100,6 +102,11 @@ class Picker:
         pools = [source for pool in self.pools for source in pool.sources()]
         streams = () if self.ext_proc.counts is None else (self.ext_proc.counts,)
         return [*pools, *streams, ProcessSource(self.reports, self._exporter)]
+
+    def _picker_lost(self) -> None:
+        told_here = self.callout.picks()
+        for pool in self.pools:
+            pool.doubt_unreported(told_here)
 
     def not_ready(self) -> str:
         """What is missing, or nothing."""

@@ -153,11 +153,12 @@ class Heard:
             commands.append(Told(end) if known is None else Finish(known, end))
         return commands
 
-    def lost(self, connection: object, now: float) -> None:
-        """The connection is over."""
+    def lost(self, connection: object, now: float) -> bool:
+        """The connection is over; whether a picker was at its other end."""
         name = self._by_connection.pop(connection, None)
         if name is not None:
             self._pickers[name].gone_at = now
+        return name is not None
 
     def ended_here(self, pick: str) -> list[Command]:
         """A report of another picker's request came here, and will be passed on."""

@@ -84,14 +84,16 @@ class Exchange:
         pools: dict[str, ExchangedPool],
         settle: Callable[[Finished], None],
         clock: Clock,
+        lost: Callable[[], None] = lambda: None,
     ) -> None:
-        """``settle`` is told of reports that came to another picker."""
+        """``settle`` is told of reports that came to another picker, ``lost`` of a picker's end."""
         self.port = 0
         self.announced = 0
         self.heard = Heard(picker)
         self._picker = picker
         self._pools = pools
         self._settle = settle
+        self._lost = lost
         self._clock = clock
         self._announcer = Announcer(picker)
         self._listeners: set[_Listener] = set()
@@ -229,7 +231,8 @@ class Exchange:
                     extra={"data": {"picker": address, "error": repr(error)}},
                 )
             finally:
-                self.heard.lost(connection, self._clock.monotonic())
+                if self.heard.lost(connection, self._clock.monotonic()):
+                    self._lost()
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _hear(self, connection: object, host: str, port: int) -> None:

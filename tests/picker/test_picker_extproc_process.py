@@ -311,7 +311,10 @@ async def test_streams_are_counted_where_a_flag_asks_for_it() -> None:
         seen = read(picker)
     assert seen["llm_d_epp_extproc_streams_inflight"] == {(): 0}
     ended = seen["llm_d_epp_extproc_streams_total"]
-    assert ended == {("OK",): 2, ("Unavailable",): 1}
+    # A stream that its proxy resets ends as read or as cancelled, whichever gRPC says first.
+    assert ended[("OK",)] + ended.get(("Canceled",), 0) == 2
+    assert ended[("Unavailable",)] == 1
+    assert sum(ended.values()) == 3
     durations = seen["llm_d_epp_extproc_stream_duration_seconds"]
     assert {code: sum(row.counts) for code, row in durations.items()} == ended
 

@@ -16,6 +16,12 @@ again. It is the difference of the value function of an M/G/1 queue (Hyytiä, Pe
 EJOR 2012), with the arrivals per server and the busy share of the last minute. It makes a prefix
 that is cached worth more the busier the pool is.
 
+A prefix that others ask for too is computed for all of them. Of ``a`` requests in flight with it,
+Little's law has ``a * wait / (wait + service)`` more come while the server that has it is busy; one
+more among ``h`` that have it gets its share ``x`` of them, ``1 / (h + 1)``, and so only
+``1 / (x + 1)`` of computing the prefix there counts as harm. Otherwise a burst with one long prefix
+would stay on one server, whatever waits there.
+
 Where first tokens come very differently from what the model says the ranking is LMetric's product
 (arXiv 2603.15202), uncached tokens including queued ones x (batch + 1), which needs no rates.
 """
@@ -68,8 +74,12 @@ def costs(
     slots: Sequence[int],
     matched: Mapping[int, int],
     now: float,
+    askers: int = 0,
 ) -> list[float]:
-    """The cost in seconds on each of ``slots``; ``matched`` are bytes of cached prefix by slot."""
+    """The cost in seconds on each of ``slots``; ``matched`` are bytes of cached prefix by slot.
+
+    ``askers`` more requests in flight have the longest of these prefixes in common with this one.
+    """
     adapter = request.model in snapshot.models.parents
     if snapshot.rates.poor:
         return _products(request, snapshot, slots, matched, now)
@@ -85,6 +95,8 @@ def costs(
     pressure = snapshot.usual.pressure(len(c.live))
     cached = matched.get
     lora = snapshot.lora
+    longest, shared = _shared(snapshot, matched, askers, now) if askers else (0, 0.0)
+    shared *= tokens_per_byte
     result = []
     for slot in slots:
         per_token = per_tokens[slot]
@@ -100,17 +112,36 @@ def costs(
                 wait = room_wait
         if queued[slot] > 0:
             wait += _place_seconds(snapshot, slot, now)
-        cost = wait + prefill + steps[slot] + pressure * prefill * (wait + 0.5 * prefill)
+        work = prefill
+        if shared > 0:
+            work -= shared * (longest - cached(slot, 0)) * per_token
+        cost = wait + prefill + steps[slot] + pressure * work * (wait + 0.5 * prefill)
         batch = float(in_flight[slot])
         if foreign[slot] > 0:
             batch += foreign_requests(c, slot, now)
         if batch:
-            cost += batch * (DECODE_SHARE * prefill + growth)
+            cost += batch * (DECODE_SHARE * work + growth)
         if adapter:
             cost += lora.wait_seconds(slot, request.model, service)
             cost += lora.harm_seconds(slot, request.model, service, batch)
         result.append(cost)
     return result
+
+
+def _shared(
+    snapshot: Snapshot, matched: Mapping[int, int], askers: int, now: float
+) -> tuple[int, float]:
+    """Bytes of the longest prefix, and which part of computing it once more others owe."""
+    c = snapshot.columns
+    longest = max(matched.values())
+    holders = [slot for slot, size in matched.items() if size == longest]
+    if len(holders) == len(c.live):
+        return longest, 0.0
+    wait = min(
+        [backlog_tokens(c, slot, now) * c.prefill_seconds_per_token[slot] for slot in holders]
+    )
+    coming = askers * wait / (wait + snapshot.usual.service_seconds) / (len(holders) + 1)
+    return longest, coming / (coming + 1.0)
 
 
 def _products(
@@ -163,36 +194,56 @@ def _wait_seconds(snapshot: Snapshot, slot: int, tokens: float, now: float) -> f
 
 
 def parts(
-    request: Request, snapshot: Snapshot, slot: int, matched_bytes: int, now: float
+    request: Request,
+    snapshot: Snapshot,
+    slots: Sequence[int],
+    matched: Mapping[int, int],
+    now: float,
+    askers: int = 0,
+) -> list[CostParts]:
+    """The same costs as ``costs``, taken apart for people."""
+    values = costs(request, snapshot, slots, matched, now, askers)
+    longest, shared = _shared(snapshot, matched, askers, now) if askers else (0, 0.0)
+    return [
+        _parts(request, snapshot, slot, size, shared * (longest - size), now, value)
+        for slot, size, value in zip(slots, [matched.get(s, 0) for s in slots], values, strict=True)
+    ]
+
+
+def _parts(
+    request: Request,
+    snapshot: Snapshot,
+    slot: int,
+    matched_bytes: int,
+    shared: float,
+    now: float,
+    cost: float,
 ) -> CostParts:
-    """The same cost as ``costs``, taken apart for people."""
-    c = snapshot.columns
+    c, lora = snapshot.columns, snapshot.lora
     per_token = c.prefill_seconds_per_token[slot]
     ratio = snapshot.ratios.per_token(request)
     uncached = (len(request.prompt) - matched_bytes) / ratio
-    adapter_seconds = (
-        snapshot.lora.wait_seconds(slot, request.model, snapshot.usual.service_seconds)
-        if request.model in snapshot.models.parents
-        else 0.0
-    )
     wait = _wait_seconds(snapshot, slot, uncached, now)
-    work = uncached * per_token
+    prefill = uncached * per_token
+    work = prefill - shared / ratio * per_token
     batch = c.in_flight[slot] + foreign_requests(c, slot, now)
     growth = snapshot.rates.step_growth_seconds() * expected_output(request, snapshot)
     harm = batch * (DECODE_SHARE * work + growth)
+    adapter_seconds = 0.0
     if request.model in snapshot.models.parents:
         service = snapshot.usual.service_seconds
-        harm += snapshot.lora.harm_seconds(slot, request.model, service, batch)
+        adapter_seconds = lora.wait_seconds(slot, request.model, service)
+        harm += lora.harm_seconds(slot, request.model, service, batch)
     return CostParts(
         uncached_tokens=uncached,
         backlog_tokens=backlog_tokens(c, slot, now),
         requests=batch,
-        prefill_seconds=work,
+        prefill_seconds=prefill,
         adapter_seconds=adapter_seconds,
         wait_seconds=wait,
         harm_seconds=harm,
-        later_seconds=snapshot.usual.pressure(len(c.live)) * work * (wait + 0.5 * work),
-        cost=costs(request, snapshot, [slot], {slot: matched_bytes}, now)[0],
+        later_seconds=snapshot.usual.pressure(len(c.live)) * work * (wait + 0.5 * prefill),
+        cost=cost,
     )
 
 

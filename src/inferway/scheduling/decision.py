@@ -57,6 +57,8 @@ class Decision(msgspec.Struct, gc=False):
     stages: str = ""
     # Estimated output that counts as load until the request has ended.
     output_tokens: float = 0.0
+    # The longest prefix of the prompt that any server has, where the policy counts who has it.
+    prefix: int = 0
 
 
 class Explanation(msgspec.Struct, frozen=True):

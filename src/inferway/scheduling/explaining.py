@@ -23,7 +23,7 @@ def explanation(
     seen = policy.explain(request, snapshot, slots, now)
     blocks = blocks_of(request)
     matched = snapshot.prefixes.match(blocks) if blocks.hashes else {}
-    believed = [parts(request, snapshot, slot, matched.get(slot, 0), now) for slot in slots]
+    believed = parts(request, snapshot, slots, matched, now)
     return Explanation(
         at=now,
         model=request.model,

@@ -30,7 +30,9 @@ class CostPolicy:
     ) -> Decision:
         blocks = blocks_of(request)
         matched = snapshot.matched(request, blocks, now)
-        values = costs(request, snapshot, slots, matched, now)
+        prefix = snapshot.prefixes.longest(blocks, matched)
+        askers = snapshot.prefixes.askers(prefix) if prefix else 0
+        values = costs(request, snapshot, slots, matched, now, askers)
         first = _among_equals(slots, values, snapshot, rng)
         order = [slots[first]]
         if len(slots) == 2:
@@ -40,7 +42,8 @@ class CostPolicy:
             order += [slots[i] for i in rest if i != first][: ENDPOINTS_NAMED_MAX - 1]
         size = len(request.prompt)
         tokens = size / snapshot.ratios.per_token(request) if size else 0.0
-        return Decision(order, matched.get(order[0], 0), tokens, blocks, values[first])
+        own = matched.get(order[0], 0)
+        return Decision(order, own, tokens, blocks, values[first], prefix=prefix)
 
     def placed(self, request: Request, decision: Decision) -> None:
         """The pool's own index is fed by the pool."""
@@ -53,7 +56,9 @@ class CostPolicy:
     ) -> list[dict[str, Any]]:
         blocks = blocks_of(request)
         matched = snapshot.matched(request, blocks, now)
-        return [asdict(parts(request, snapshot, slot, matched.get(slot, 0), now)) for slot in slots]
+        prefixes = snapshot.prefixes
+        askers = prefixes.askers(prefixes.longest(blocks, matched))
+        return [asdict(one) for one in parts(request, snapshot, slots, matched, now, askers)]
 
 
 def blocks_of(request: Request) -> Blocks:

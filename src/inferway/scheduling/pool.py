@@ -275,6 +275,8 @@ class PoolScheduler:
             now=now,
             output=decision.output_tokens,
         )
+        if decision.prefix:
+            self.prefixes.ask(pick, decision.prefix)
         self.prefixes.insert(decision.blocks, slot)
         if self.caches.known:
             self.caches.place(request, slot, self.models.parents, now)
@@ -445,6 +447,7 @@ class PoolScheduler:
     def _release(self, taken: Reservation) -> str:
         """Gives back what was reserved; the address is empty if the endpoint is gone."""
         slot = taken.slot
+        self.prefixes.ended(taken.pick)
         if self._prefills:
             self._prefills.discard(taken.pick)
         if self._life[slot] != taken.life:

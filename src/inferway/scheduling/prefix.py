@@ -8,6 +8,7 @@ the server's capacity. Nothing here reads what a prompt says, and only hashes ar
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -84,6 +85,10 @@ class PrefixIndex:
         self._held_bytes: dict[int, int] = {}
         self._capacity: dict[int, int] = {}
         self._entries = 0
+        # Prefix -> open requests that found this much of their prompts somewhere, and no more; and
+        # the prefix of each of them. As many as there are reservations.
+        self._askers: dict[int, int] = {}
+        self._asked: dict[str, int] = {}
 
     @property
     def entries(self) -> int:
@@ -120,6 +125,36 @@ class PrefixIndex:
         if end:
             _note(matched, alive, end)
         return matched
+
+    def longest(self, blocks: Blocks, matched: dict[int, int]) -> int:
+        """The hash of the longest prefix that some slot has; 0 where none has any.
+
+        ``matched`` is what ``match`` has found: the longest one is its last.
+        """
+        if not matched:
+            return 0
+        index = bisect_right(blocks.ends, next(reversed(matched.values()))) - 1
+        return blocks.hashes[index] if 0 <= index < len(blocks.hashes) else 0
+
+    def askers(self, prefix: int) -> int:
+        """Open requests whose longest prefix it was."""
+        return self._askers.get(prefix, 0)
+
+    def ask(self, pick: str, prefix: int) -> None:
+        """A request with this longest prefix was placed."""
+        self._asked[pick] = prefix
+        self._askers[prefix] = self._askers.get(prefix, 0) + 1
+
+    def ended(self, pick: str) -> None:
+        """A request has ended; most have asked for nothing that others had."""
+        prefix = self._asked.pop(pick, 0)
+        if not prefix:
+            return
+        left = self._askers[prefix] - 1
+        if left:
+            self._askers[prefix] = left
+        else:
+            del self._askers[prefix]
 
     def insert(self, blocks: Blocks, slot: int) -> None:
         """Takes the prompt to be cached by the slot's server from here on."""

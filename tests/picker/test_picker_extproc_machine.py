@@ -451,6 +451,18 @@ def test_what_is_cut_is_no_answer() -> None:
     assert [event.code for event in settled(one.ended(4.0)) if isinstance(event, Finished)] == [0]
 
 
+def test_an_answer_that_has_all_its_bytes_is_complete() -> None:
+    one = machine()
+    routed(one)
+    one.handle(answer_headers(more={"content-length": str(len(USAGE))}), 3.0)
+    assert settled(one.handle(answer_body(USAGE[:20], end=False), 3.0)) == []
+    (event,) = settled(one.handle(answer_body(USAGE[20:], end=False), 4.0))
+    assert isinstance(event, Finished)
+    assert event.code == 200
+    # The client leaves before the proxy says that this was all.
+    assert settled(one.ended(5.0)) == []
+
+
 def test_a_proxy_that_shows_no_answers_leaves_the_request_in_doubt() -> None:
     one = machine()
     routed(one, headers(modes=(BUFFERED, NONE)), body(REQUEST))

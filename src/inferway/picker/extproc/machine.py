@@ -27,6 +27,8 @@ from inferway.scheduling.events import Doubted, Finished
 TEST_SELECTION = b"test-epp-endpoint-selection"
 # A client that is told that the picker has no room for its body has lost nothing by waiting.
 BUSY_RETRY_SECONDS = 1.0
+# Of a content-length; 64 bits have no more.
+LENGTH_DIGITS = 20
 
 _BUFFERED = (ProcessingMode.BUFFERED, ProcessingMode.BUFFERED_PARTIAL)
 _GOES_ON = wire.passed("request_headers")
@@ -83,6 +85,8 @@ class ExtProcMachine:
         self._restorer: ModelRestorer | None = None
         self._routed_at = 0.0
         self._status = 0
+        # Bytes of the answer that are still to come, where it says how many it has.
+        self._missing = -1
         self._served = ""
         self._first: float | None = None
         self._usage: UsageReader | None = None
@@ -329,6 +333,8 @@ class ExtProcMachine:
         self._status = int(status) if len(status) == 3 and status.isdigit() else 0
         self._served = wire.served_of(message.metadata_context)
         self._first = now - self._routed_at
+        length = headers.get(b"content-length", b"")
+        self._missing = int(length) if len(length) < LENGTH_DIGITS and length.isdigit() else -1
         kind = headers.get(b"content-type", b"")
         plain = headers.get(b"content-encoding", b"identity") == b"identity"
         if self._pick and plain and (b"json" in kind or b"event-stream" in kind):
@@ -356,7 +362,9 @@ class ExtProcMachine:
         if self._restorer is not None:
             piece = self._restorer.feed(piece)
         end = body.end_of_stream
-        settled = self._settled(now) if end else []
+        self._missing -= len(shown)
+        # A client that has all bytes may leave before the proxy says that they were all.
+        settled = self._settled(now) if end or self._missing == 0 else []
         mode = self._response_mode
         if mode == ProcessingMode.FULL_DUPLEX_STREAMED:
             # A piece that is empty and not the end says nothing.

@@ -205,7 +205,7 @@ def parts(
     values = costs(request, snapshot, slots, matched, now, askers)
     longest, shared = _shared(snapshot, matched, askers, now) if askers else (0, 0.0)
     return [
-        _parts(request, snapshot, slot, size, shared * (longest - size), now, value)
+        _parts(request, snapshot, slot, size, shared * (longest - size), now=now, cost=value)
         for slot, size, value in zip(slots, [matched.get(s, 0) for s in slots], values, strict=True)
     ]
 
@@ -216,6 +216,7 @@ def _parts(
     slot: int,
     matched_bytes: int,
     shared: float,
+    *,
     now: float,
     cost: float,
 ) -> CostParts:

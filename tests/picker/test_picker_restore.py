@@ -37,6 +37,7 @@ DOCUMENTS = [
     ('{"message": {"id": 1, "model": "m", "x": {"model": "m"}}}', None),
     ('{"message": {"model": "m"}, "x": {"model": "m"}, "model": "m"}', None),
     ('{"response": {"x": [], "model": "m"}}', None),
+    ('{"message": {"response": 1, "model": "m"}}', '{"message": {"response": 1, "model": N}}'),
     ('{"response": [{"model": "m"}], "message": "model"}', None),
     ("", None),
     ("}}]model", None),

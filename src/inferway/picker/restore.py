@@ -111,8 +111,8 @@ class ModelRestorer:
         if state in (_COLON, _BEFORE):
             if byte in _BLANK or byte in _ENDS_LINE:
                 return at + 1
-            held = byte == 0x7B and self._depth == 1 and self._key in _HOLDERS
-            self._held = state == _BEFORE and held
+            if state == _BEFORE and byte == 0x7B and self._depth == 1:
+                self._held = self._key in _HOLDERS
             self._state = _VALUES
         at = _found(_OUTSIDE, piece, at)
         if at < len(piece):
